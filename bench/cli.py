@@ -1,0 +1,14 @@
+"""The ``bench`` program: its commands, as data."""
+
+from __future__ import annotations
+
+from genslim.command import Command, Group
+
+bench = Group(
+    "bench",
+    "Measure every artifact of a run, and show what each step gained and cost.",
+    (
+        Command("run", "measure latency, size, memory and quality", "bench.commands:run"),
+        Command("report", "terminal, JSON, Markdown and one HTML page", "bench.commands:report"),
+    ),
+)

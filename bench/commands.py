@@ -1,0 +1,177 @@
+"""``bench run`` and ``bench report``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import report as reports
+from bench.measurement import RECORD, Measurement
+from genslim.command import Common
+from genslim.errors import UserError
+from genslim.run import Run, is_run, runs
+
+if TYPE_CHECKING:
+    from genslim.console import Console
+    from genslim.generator import Generator
+
+FOLDER = "bench"
+"""Where a run keeps its measurement."""
+REPORT = "report"
+"""Where a run keeps its report."""
+
+
+def run(
+    source: str | None = None,
+    /,
+    *,
+    target: str = "openvino",
+    runtimes: str | None = None,
+    count: int | None = None,
+    rounds: int = 30,
+    seconds: float = 60.0,
+    seed: int = 0,
+    memory: bool = True,
+    common: Common = Common(),  # noqa: B008  frozen
+) -> None:
+    """Measure every artifact of a run: latency, size, memory and quality.
+
+    Each artifact runs on each runtime that takes it, in turn with the original in PyTorch eager
+    fp32, with the same batch and threads.
+
+    Parameters
+    ----------
+    source:
+        The run's folder. The newest run below the working folder if left out.
+    target:
+        RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16]; batch and threads count for all
+        runtimes. Batch is 16 for latents and 1 for images unless given.
+    runtimes:
+        Names with commas between: torch,onnxruntime,openvino. All if left out.
+    count:
+        Inputs that quality is measured on; 256 latents or 16 images if left out.
+    rounds:
+        Rounds that latency is measured in.
+    seconds:
+        Stop the rounds after this time, but never before the fifth.
+    seed:
+        Seed of the inputs.
+    memory:
+        Measure the peak memory of a fresh process for each artifact.
+    """
+    found = find_run(source)
+    names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
+    console = common.console()
+    if common.input or common.weights:
+        raise UserError(
+            "a run is measured at the shapes and with the weights that it holds",
+            hint="leave out --input and --weights",
+        )
+    if common.dry_run:
+        plan(found, names, target, console)
+        return
+    from bench.measuring import measure
+
+    folder = Path(common.output) if common.output else found.path / FOLDER
+    with nullcontext() if common.output else found.locked():
+        measurement = measure(
+            load_artifacts(found, common.images),
+            target,
+            runtimes=names,
+            count=count,
+            rounds=rounds,
+            seconds=seconds,
+            seed=seed,
+            memory=memory,
+            console=console,
+        )
+        measurement.save(folder)
+    reports.show(measurement, console)
+    console.finish(
+        reports.facts(measurement),
+        wrote=str(folder / RECORD),
+        following=f"bench report {found.path}" if not common.output else None,
+    )
+
+
+def report(source: str | None = None, /, *, common: Common = Common()) -> None:  # noqa: B008
+    """Show what was measured: terminal, JSON, Markdown and one HTML page.
+
+    Written to RUN/report unless -o names a folder, or one file ending in .html, .md or .json.
+
+    Parameters
+    ----------
+    source:
+        The run's folder. The newest run below the working folder if left out.
+    """
+    found = find_run(source)
+    console = common.console()
+    if not (found.path / FOLDER / RECORD).is_file():
+        raise UserError(
+            f"nothing was measured in {found.path}", hint=f"run: bench run {found.path}"
+        )
+    measurement = Measurement.load(found.path / FOLDER)
+    known = {artifact.name for artifact in measurement.artifacts}
+    missing = [path.name for path in found.artifacts if path.name not in known]
+    place = Path(common.output) if common.output else found.path / REPORT
+    reports.show(measurement, console, missing)
+    if common.dry_run:
+        console.info(f"would write the report to {place}")
+        return
+    written = reports.write(measurement, place, missing)
+    console.finish(
+        {**reports.facts(measurement), "files": [str(path) for path in written]},
+        wrote=str(written[-1]),
+        following=None,
+    )
+
+
+def find_run(source: str | None) -> Run:
+    """The run that a command line names, or the newest.
+
+    Raises:
+        UserError: there is none, or what is named is none.
+    """
+    if source is None:
+        recent = runs()
+        if not recent:
+            raise UserError(
+                "there is no run below this folder",
+                hint="make one (compress prune), or name a run's folder",
+            )
+        return recent[-1]
+    path = Path(source)
+    if not is_run(path):
+        what = "is no run: it holds no artifacts" if path.exists() else "does not exist"
+        raise UserError(f"{source} {what}", hint="name a run's folder, like runs/00-dcgan-mnist")
+    return Run(path)
+
+
+def load_artifacts(found: Run, images: str | None) -> list[Generator]:
+    """Every artifact of a run, oldest first; image inputs are drawn from ``images`` if given."""
+    from dataclasses import replace
+
+    from genslim import artifact
+
+    generators = [artifact.load(path) for path in found.artifacts]
+    if not images:
+        return generators
+    folder = str(Path(images).resolve())
+    return [replace(g, signature=g.signature.with_images(folder)) for g in generators]
+
+
+def plan(found: Run, names: list[str] | None, target: str, console: Console) -> None:
+    """Say what would be measured, and do nothing."""
+    from bench.measuring import targets
+    from genslim import artifact
+    from genslim.runtimes import runtime
+    from genslim.signature import Signature
+    from genslim.target import Target
+
+    record = artifact.read_record(found.artifacts[0])
+    settled = Target.parse(target).settled(Signature.from_json(record["signature"]))
+    console.info(f"would measure {', '.join(p.name for p in found.artifacts)} of {found.path}")
+    for place in targets(settled, names):
+        reason = runtime(place.runtime).missing()
+        console.info(f"on {place}" + (f": not here, {reason}" if reason else ""))

@@ -1,0 +1,148 @@
+"""Peak memory of a fresh process that opens an artifact and makes one batch.
+
+The process is ``python -m bench.memory JOB``, where JOB is a JSON file. For ONNX Runtime and
+OpenVINO it reads the graph and the signature alone and never imports torch, as a deployment would
+not; for PyTorch it loads the artifact. The figure is the greatest resident size of the whole
+process: the interpreter, the libraries, the weights, the activations. (ONNX Runtime's figure
+includes some 10 MB for the ``onnx`` package, which tells what precision the graph is in.)
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genslim.errors import GenslimError
+from genslim.signature import Signature
+from genslim.target import Target
+
+if TYPE_CHECKING:
+    from bench.measurement import Memory
+    from genslim.generator import Generator
+
+MOST_SECONDS = 300
+"""A process that takes longer is ended."""
+STATUS = Path("/proc/self/status")
+
+
+def peak_memory(generator: Generator, target: Target) -> Memory:
+    """Measure in a new process.
+
+    Args:
+        generator: an artifact or not; with its graph for ONNX Runtime and OpenVINO.
+        target: settled; names the runtime.
+
+    Returns:
+        The peak, or the reason why there is none.
+    """
+    from bench.measurement import Memory
+
+    with tempfile.TemporaryDirectory(prefix="genslim-memory-") as folder:
+        try:
+            job = Path(folder) / "job.json"
+            job.write_text(json.dumps(job_of(generator, target, Path(folder))), encoding="utf-8")
+            # -P: a folder called "bench" where the user works must not be taken for this package.
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "bench.memory", str(job)],
+                capture_output=True,
+                text=True,
+                timeout=MOST_SECONDS,
+                check=True,
+            )
+            peak = int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+            return Memory(target.runtime, None, said[-1][:200])
+        except (subprocess.TimeoutExpired, GenslimError, OSError, ValueError, LookupError) as error:
+            return Memory(target.runtime, None, str(error)[:200])
+    return Memory(target.runtime, peak)
+
+
+def job_of(generator: Generator, target: Target, folder: Path) -> dict[str, Any]:
+    """What the process is told, as plain JSON data; files it needs are written to ``folder``."""
+    if target.runtime == "torch":
+        from genslim import artifact
+
+        place = generator.path
+        if place is None:
+            place = folder / "artifact"
+            artifact.save(generator, place, kind="original")
+    elif target.runtime == "openvino" and "model.xml" in generator.files:
+        place = generator.files["model.xml"]
+    else:
+        assert generator.onnx is not None
+        place = folder / "model.onnx"
+        place.write_bytes(generator.onnx)
+    return {
+        "place": str(place.resolve()),
+        "signature": generator.signature.to_json(),
+        "target": asdict(target),
+    }
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All that a session wants to know of a generator: no module, so that torch is not needed."""
+
+    signature: Signature
+
+
+def run_job(job: Path) -> int:
+    """Open the artifact, make one batch of zeros, and return this process's peak in bytes."""
+    import numpy as np
+
+    told = json.loads(job.read_text(encoding="utf-8"))
+    target = Target(**told["target"])
+    signature = Signature.from_json(told["signature"])
+    place = Path(told["place"])
+    assert target.batch is not None
+    inputs = {
+        spec.name: np.zeros(spec.concrete(target.batch), np.float32) for spec in signature.inputs
+    }
+    open_session(place, signature, target).run(inputs)
+    return peak_resident_bytes()
+
+
+def open_session(place: Path, signature: Signature, target: Target) -> Any:
+    """The session of the target's runtime on the files at ``place``."""
+    if target.runtime == "onnxruntime":
+        from genslim.runtimes.onnxruntime import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(place.read_bytes(), target)
+    if target.runtime == "openvino":
+        from genslim.runtimes.openvino import OpenVinoSession
+
+        return OpenVinoSession(str(place), Contract(signature), target)  # type: ignore[arg-type]
+    from genslim import artifact
+    from genslim.runtimes import runtime
+
+    return runtime(target.runtime).open(artifact.load(place), target)
+
+
+def peak_resident_bytes() -> int:
+    """The greatest resident size of this process so far.
+
+    Linux tells it for this program alone; ``getrusage`` there would include the process that
+    started it, before it became this program.
+    """
+    if STATUS.is_file():
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    print(json.dumps({"peak_bytes": run_job(Path(sys.argv[1]))}))

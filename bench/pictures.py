@@ -1,0 +1,114 @@
+"""Pictures for people: which inputs are shown, as 8-bit images, and where they differ."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.quality import Quality
+
+MOST = 16
+"""Inputs shown at most."""
+WORST = 4
+"""How many of them are the worst of the last artifact."""
+PIXELS = 2_000_000
+"""Fewer large images are kept: about this many pixels an artifact, but at least 4 images."""
+Bytes = NDArray[np.uint8]
+
+
+def choose(quality: Quality, count: int, pixels: int) -> list[int]:
+    """Which inputs are shown: the first few, and the worst of the artifact judged by ``quality``.
+
+    Args:
+        quality: of the last artifact.
+        count: how many inputs there are.
+        pixels: of one image.
+
+    Returns:
+        Ascending numbers of inputs.
+    """
+    many = min(count, MOST, max(4, PIXELS // pixels))
+    chosen = set(quality.worst(max(1, many * WORST // MOST)))
+    chosen |= set([i for i in range(count) if i not in chosen][: many - len(chosen)])
+    return sorted(chosen)
+
+
+def displayed(images: NDArray[np.float32], value_range: tuple[float, float]) -> Bytes:
+    """``(N, C, H, W)`` in the value range as ``(N, H, W, 1 or 3)`` bytes; NaN becomes black."""
+    low, high = value_range
+    scaled = np.nan_to_num((images - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+    planes = np.round(scaled.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return planes[..., :3] if planes.shape[3] >= 3 else planes[..., :1]
+
+
+def centre(images: Bytes, side: int) -> Bytes:
+    """The centre of each image, at most ``side`` pixels a side."""
+    _, height, width, _ = images.shape
+    tall, wide = min(height, side), min(width, side)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return images[:, top : top + tall, left : left + wide]
+
+
+def difference(images: Bytes, reference: Bytes) -> NDArray[np.float32]:
+    """Absolute difference of displayed pixels, channels averaged, as a share of the range.
+
+    Returns:
+        ``(N, H, W)`` in [0, 1].
+    """
+    gap = np.abs(images.astype(np.float32) - reference.astype(np.float32)) / 255
+    return gap.mean(axis=3, dtype=np.float32)
+
+
+def png(image: Bytes) -> bytes:
+    """One image ``(H, W, 1 or 3)`` as a PNG file."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(
+        packed, "PNG", optimize=True
+    )
+    return packed.getvalue()
+
+
+def heat_png(gap: NDArray[np.float32], most: float) -> bytes:
+    """A map ``(H, W)`` as a palette PNG: black is no difference, the brightest is ``most``."""
+    from PIL import Image
+
+    levels = np.round((gap / most).clip(0, 1) * 255).astype(np.uint8)
+    image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
+    image.putpalette(palette())
+    packed = io.BytesIO()
+    image.save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+@cache
+def palette() -> bytes:
+    """256 colours from black over red to pale yellow, evenly brighter (matplotlib's inferno)."""
+    import matplotlib
+
+    colours = matplotlib.colormaps["inferno"](np.arange(256), bytes=True)
+    return np.ascontiguousarray(colours[:, :3]).tobytes()
+
+
+def palette_css(stops: int = 9) -> str:
+    """The same colours as the stops of a CSS gradient."""
+    flat = np.frombuffer(palette(), np.uint8).reshape(256, 3)
+    places = np.linspace(0, 255, stops).astype(int)
+    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in flat[places].tolist())
+
+
+def data_uri(file: bytes) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(file).decode("ascii")
+
+
+def scale_of(gaps: Sequence[NDArray[np.float32]]) -> float:
+    """The difference that is shown brightest: reached by 1 pixel in 1000, and at least 2 %."""
+    together = np.concatenate([g.ravel() for g in gaps]) if gaps else np.zeros(1, np.float32)
+    return max(0.02, float(np.quantile(together, 0.999)))

@@ -1,0 +1,134 @@
+"""How an artifact was made: the commands to type again, and what each step says it did."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measurement import Artifact, Measurement
+
+GROUPS = {"onnx": "export", "openvino": "export", "trt": "export", "triton": "export"}
+"""The program of each step that is not one of ``compress``."""
+MOST_LINES = 12
+"""Longer lists in a step's report are cut; the artifact holds them whole."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One step of the line that led to the last artifact."""
+
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What an artifact's last step says it did."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    """Figures by name, as text."""
+    lists: tuple[tuple[str, tuple[str, ...], int], ...]
+    """Title, lines, and how many more lines there were."""
+
+
+def commands(measurement: Measurement) -> list[str]:
+    """The commands that made everything measured, in order, and the one that measured it."""
+    original = measurement.artifacts[0]
+    source = str(measurement.source.get("name") or measurement.name)
+    lines = []
+    for artifact in measurement.artifacts[1:]:
+        if not artifact.steps:
+            continue
+        words = command_words(artifact)
+        # The first command names the source; the next ones take the newest artifact.
+        if artifact.parent == original.name and not lines:
+            words.insert(2, source)
+        lines.append(shlex.join(words))
+    lines.append(
+        shlex.join(
+            [
+                *["bench", "run", "--target"],
+                str(measurement.target),
+                *f"--seed {measurement.seed}".split(),
+            ]
+        )
+    )
+    return lines
+
+
+def command_words(artifact: Artifact) -> list[str]:
+    """The command of an artifact's last step, its parameters as flags."""
+    step = artifact.steps[-1]
+    group = "export" if artifact.kind == "export" else GROUPS.get(step["name"], "compress")
+    words = [group, str(step["name"])]
+    for name, value in step["parameters"].items():
+        words += flag(name.replace("_", "-"), value)
+    return words
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """One parameter as words of a command line; none where it was not given."""
+    if value is None or value == [] or isinstance(value, Mapping):
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, list | tuple):
+        return [word for item in value for word in (f"--{name}", str(item))]
+    return [f"--{name}", str(value)]
+
+
+def detail(artifact: Artifact) -> Detail | None:
+    """The report of the last step in words; None where it says nothing."""
+    if not artifact.steps or not artifact.steps[-1].get("report"):
+        return None
+    report = artifact.steps[-1]["report"]
+    facts: list[tuple[str, str]] = []
+    lists: list[tuple[str, tuple[str, ...], int]] = []
+    for key, value in report.items():
+        title = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            lines = [f"{name}: {line_of(item)}" for name, item in value.items()]
+        elif is_pair(value):
+            facts.append((title, f"{number(value[0])} → {number(value[1])}"))
+            continue
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            lines = [line_of(item) for item in value]
+        else:
+            facts.append((title, number(value)))
+            continue
+        if lines:
+            shown = tuple(lines[:MOST_LINES])
+            lists.append((title, shown, len(lines) - len(shown)))
+    return Detail(artifact.name, tuple(facts), tuple(lists)) if facts or lists else None
+
+
+def is_pair(value: Any) -> bool:
+    """Whether a value is two numbers: before and after."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(v, int | float) for v in value)
+    )
+
+
+def line_of(item: Any) -> str:
+    """One entry of a list: text as it is, ``{"what": …, "reason": …}`` as a clause."""
+    if isinstance(item, Mapping):
+        if set(item) == {"what", "reason"}:
+            return f"{item['what']}: {item['reason']}"
+        return ", ".join(f"{key} {number(value)}" for key, value in item.items())
+    if isinstance(item, list | tuple):
+        return ", ".join(number(v) for v in item)
+    return number(item)
+
+
+def number(value: Any) -> str:
+    """A value as text: thousands apart, floats short."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
+    return f"{value:.4g}"

@@ -1,0 +1,312 @@
+"""What every report says: the same rows, the headline, and what each step gained and cost.
+
+Numbers are worked out here once; the terminal, JSON, Markdown and HTML only differ in dress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measurement import Artifact, Measurement, Reading
+
+NOTHING = "–"
+ABOUT_EQUAL = 0.05
+"""Speeds closer than this share are called the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table. Latencies are of a batch; None: not measured, or not to be quoted."""
+
+    step: str
+    runtime: str | None
+    precision: str | None
+    """The types that products were really computed in."""
+    latency_ms: float | None
+    p95_ms: float | None
+    speedup: float | None
+    """Times as fast as the baseline, the median of paired rounds."""
+    change: float | None
+    """Times as fast as the best of the step before."""
+    parameters: int | None
+    macs: int | None
+    disk_bytes: int | None
+    memory_bytes: int | None
+    ssim: float | None
+    ssim_p5: float | None
+    ssim_worst: float | None
+    psnr_db: float | None
+    mse: float | None
+    provider: str | None
+    version: str | None
+    threads: int | None
+    broken: int
+    """Images that hold NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: which field of a row, its title, and how it is written."""
+
+    key: str
+    title: str
+    write: Callable[[Any], str]
+
+    def cell(self, row: Row | dict[str, Any]) -> str:
+        """The text of the cell."""
+        value = row[self.key] if isinstance(row, dict) else getattr(row, self.key)
+        return NOTHING if value is None else self.write(value)
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits: 0.482 ms, 4.82 ms, 482 ms."""
+    return f"{significant(value)} ms"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def times(value: float) -> str:
+    """A factor: 12.9×, 0.85×."""
+    return f"{value:.1f}×" if value >= 9.95 else f"{value:.2f}×"
+
+
+def quantity(value: int) -> str:
+    """A count with its thousands, millions, thousand millions: 1.32 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{significant(value / size)} {unit}"
+    return str(value)
+
+
+def file_size(value: int) -> str:
+    """Bytes in decimal units, as disks have it."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{significant(value / size)} {unit}"
+    return f"{value} B"
+
+
+MAIN = (
+    Column("step", "Step", str),
+    Column("runtime", "Runtime", str),
+    Column("precision", "Precision", str),
+    Column("latency_ms", "Latency", milliseconds),
+    Column("p95_ms", "p95", milliseconds),
+    Column("speedup", "Speed-up", times),
+    Column("change", "vs. before", times),
+    Column("parameters", "Params", quantity),
+    Column("macs", "MACs", quantity),
+    Column("disk_bytes", "Disk", file_size),
+    Column("memory_bytes", "Memory", file_size),
+    Column("ssim", "SSIM", "{:.4f}".format),
+    Column("ssim_p5", "SSIM p5", "{:.4f}".format),
+    Column("psnr_db", "PSNR", "{:.1f} dB".format),
+    Column("mse", "MSE", "{:.2g}".format),
+)
+"""One row an artifact, on its best runtime."""
+
+EVERY = (
+    Column("step", "Step", str),
+    Column("runtime", "Runtime", str),
+    Column("version", "Version", str),
+    Column("provider", "Provider", str),
+    Column("precision", "Precision", str),
+    Column("threads", "Threads", str),
+    Column("latency_ms", "Latency", milliseconds),
+    Column("p95_ms", "p95", milliseconds),
+    Column("speedup", "Speed-up", times),
+    Column("disk_bytes", "Disk", file_size),
+    Column("ssim", "SSIM", "{:.4f}".format),
+    Column("ssim_p5", "SSIM p5", "{:.4f}".format),
+    Column("ssim_worst", "worst", "{:.4f}".format),
+    Column("psnr_db", "PSNR", "{:.1f} dB".format),
+    Column("mse", "MSE", "{:.2g}".format),
+)
+"""One row for each artifact on each runtime."""
+
+BASELINE = "baseline"
+"""The first row of the main table: the original as everything is compared with it."""
+
+
+def row(measurement: Measurement, artifact: Artifact, reading: Reading | None, step: str) -> Row:
+    """The figures of one reading; of an artifact that ran nowhere, those that need no run."""
+    size = {"parameters": artifact.parameters, "macs": artifact.macs}
+    if reading is None:
+        empty = dict.fromkeys(Row.__dataclass_fields__)
+        return Row(**{**empty, **size, "step": step, "broken": 0})  # type: ignore[arg-type]
+    before = measurement.artifact(artifact.parent)
+    rival = before.best if before else measurement.baseline
+    memory = artifact.memory if artifact.best is reading else None
+    quality, execution = reading.quality, reading.execution
+    return Row(
+        step=step,
+        runtime=reading.runtime,
+        precision=execution.precision,
+        latency_ms=reading.latency.median_ms,
+        p95_ms=reading.latency.percentile_ms(95),
+        speedup=1 / reading.latency.ratio_to(measurement.baseline.latency),
+        change=1 / reading.latency.ratio_to(rival.latency) if rival else None,
+        disk_bytes=reading.deployed_bytes,
+        memory_bytes=memory.peak_bytes if memory else None,
+        ssim=quality.ssim_mean,
+        ssim_p5=quality.ssim_p5,
+        ssim_worst=quality.ssim_worst,
+        psnr_db=quality.psnr_db_mean,
+        mse=quality.mse_mean,
+        provider=execution.provider,
+        version=execution.version,
+        threads=execution.threads,
+        broken=quality.broken,
+        **size,
+    )
+
+
+def main_rows(measurement: Measurement) -> list[Row]:
+    """The baseline, then each artifact on its best runtime."""
+    original = measurement.artifacts[0]
+    first = []
+    if original.best is not measurement.baseline:
+        first = [row(measurement, original, measurement.baseline, BASELINE)]
+    return first + [row(measurement, a, a.best, a.name) for a in measurement.artifacts]
+
+
+def every_row(measurement: Measurement) -> list[Row]:
+    """Each artifact on each runtime."""
+    return [row(measurement, a, r, a.name) for a, r in measurement.all_readings()]
+
+
+def cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+    """The rows as text."""
+    return [[column.cell(r) for column in columns] for r in rows]
+
+
+def last_measured(measurement: Measurement) -> tuple[Artifact, Reading]:
+    """The newest artifact that ran, and its best reading."""
+    ran = [(a, a.best) for a in measurement.artifacts if a.best is not None]
+    return ran[-1]
+
+
+def baseline_name(measurement: Measurement) -> str:
+    """What everything is compared with, in words."""
+    execution = measurement.baseline.execution
+    if execution.runtime == "torch":
+        return f"PyTorch {execution.provider} {execution.precision}"
+    return f"the original on {execution.runtime} {execution.precision}"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one line that a report begins with, in its parts."""
+
+    speed: str
+    """``12.9× faster``."""
+    rival: str
+    """``PyTorch eager fp32``."""
+    quality: str
+    """``SSIM 0.951``."""
+    where: str
+    """``openvino, int8, batch 16, 2 threads``."""
+
+    @property
+    def joint(self) -> str:
+        """The word between speed and rival."""
+        return "as" if self.speed == "as fast" else "than"
+
+    def __str__(self) -> str:
+        return f"{self.speed} {self.joint} {self.rival} at {self.quality} ({self.where})"
+
+
+def headline(measurement: Measurement) -> Headline:
+    """How fast and how good the last artifact is."""
+    artifact, reading = last_measured(measurement)
+    figures = row(measurement, artifact, reading, artifact.name)
+    assert figures.speedup is not None
+    quality = f"SSIM {figures.ssim:.3f}" if figures.ssim is not None else "no SSIM"
+    if figures.broken:
+        quality = f"no quality: {figures.broken} of {measurement.count} images hold NaN"
+    elif figures.ssim is None and figures.psnr_db is not None:
+        quality = f"PSNR {figures.psnr_db:.1f} dB"
+    execution = reading.execution
+    where = (
+        f"{execution.runtime}, {execution.precision}, batch {measurement.target.batch}, "
+        f"{execution.threads} {'thread' if execution.threads == 1 else 'threads'}"
+    )
+    return Headline(faster(figures.speedup), baseline_name(measurement), quality, where)
+
+
+def faster(speedup: float) -> str:
+    """A factor in words, without a rival: ``12.9× faster``, ``1.30× slower``, ``as fast``."""
+    if abs(speedup - 1) < ABOUT_EQUAL:
+        return "as fast"
+    return f"{times(speedup)} faster" if speedup > 1 else f"{times(1 / speedup)} slower"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one step gained and cost against the artifact it was made from."""
+
+    step: str
+    before: str
+    speed: str
+    """``2.10× faster``, or why nothing can be said."""
+    costs: tuple[str, ...]
+    """Quality and size: ``SSIM 0.9984 to 0.9712 (-0.0272)``, ``params -74 %``."""
+
+    def __str__(self) -> str:
+        return f"{self.step}: " + "; ".join((self.speed, *self.costs))
+
+
+def gains(measurement: Measurement) -> list[Gain]:
+    """A sentence for the change of runtime, and one for each step."""
+    found = []
+    original = measurement.artifacts[0]
+    if original.best is not None and original.best is not measurement.baseline:
+        now = row(measurement, original, original.best, original.name)
+        was = row(measurement, original, measurement.baseline, BASELINE)
+        found.append(gain(now, was, f"runtime alone ({now.runtime} {now.precision})"))
+    for artifact in measurement.artifacts[1:]:
+        parent = measurement.artifact(artifact.parent)
+        before = row(measurement, parent, parent.best, parent.name) if parent else None
+        found.append(
+            gain(row(measurement, artifact, artifact.best, artifact.name), before, artifact.name)
+        )
+    return found
+
+
+def gain(now: Row, before: Row | None, name: str) -> Gain:
+    """Compare a row with the one before."""
+    costs = []
+    if now.change is None:
+        speed = "not measured"
+    else:
+        speed = faster(now.change)
+        if before and (now.runtime, now.precision) != (before.runtime, before.precision):
+            speed += f" on {now.runtime} {now.precision}"
+    if before:
+        if now.broken:
+            costs.append(f"{now.broken} images hold NaN or infinity")
+        elif now.ssim is not None and before.ssim is not None:
+            moved = now.ssim - before.ssim
+            costs.append(
+                f"SSIM {before.ssim:.4f} to {now.ssim:.4f} ({moved:+.4f})"
+                if abs(moved) >= 5e-5
+                else f"SSIM stays {now.ssim:.4f}"
+            )
+        pairs = (
+            ("params", before.parameters, now.parameters),
+            ("MACs", before.macs, now.macs),
+            ("disk", before.disk_bytes, now.disk_bytes),
+        )
+        costs += [
+            f"{what} {new / old - 1:+.0%}".replace("%", " %")
+            for what, old, new in pairs
+            if old and new is not None and abs(new / old - 1) >= 0.005
+        ]
+    return Gain(name, before.step if before else BASELINE, speed, tuple(costs))

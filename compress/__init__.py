@@ -1,0 +1,1 @@
+"""Steps that make a generator smaller or faster: generator in, generator out."""

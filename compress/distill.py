@@ -1,0 +1,171 @@
+"""Recovery by distillation: a damaged generator learns to draw what the original draws.
+
+No data are needed: inputs are drawn from the prior (or cropped from a folder of images), and the
+original's images are the targets. The loss is the mean squared error and one minus SSIM; the
+learning rate falls along a cosine over the time allowed.
+
+The original is much slower than the student, so its images are kept in a pool and used a few
+times each: more steps in the same time, at no measured loss of quality.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from genslim.console import SILENT, Console
+from genslim.errors import GateFailed
+from genslim.generator import Generator, run_module
+from genslim.inputs import Inputs
+from genslim.metrics import ssim
+
+Batch = dict[str, Tensor]
+
+USES = 4
+"""How often each of the original's images is learned from before it is replaced."""
+VALIDATION = 64
+"""Inputs that progress is shown on; disjoint from those learned from."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What distillation did."""
+
+    module: nn.Module
+    steps: int
+    seconds: float
+    ssim_before: float
+    ssim_after: float
+    """Mean SSIM on inputs that were not learned from."""
+
+
+def distill(
+    student: nn.Module,
+    teacher: Generator,
+    *,
+    seconds: float,
+    seed: int,
+    learning_rate: float = 2e-3,
+    batch_size: int = 32,
+    recalibrate: bool = True,
+    console: Console = SILENT,
+    what: str = "distilling",
+) -> Recovered:
+    """Fit ``student`` to the images of ``teacher``.
+
+    Args:
+        student: changed in place.
+        teacher: has a module; the same signature.
+        seconds: how long, validation excepted.
+        seed: of the inputs.
+        learning_rate: at the start; Adam.
+        batch_size: inputs a step.
+        recalibrate: first re-estimate the batch norms' statistics; needed after a cut.
+        console: shows progress with the SSIM on unseen inputs.
+        what: the bar's title.
+
+    Raises:
+        GateFailed: the loss became NaN or infinite.
+    """
+    signature = teacher.signature
+    held = Inputs(signature, "validation", seed).draw(VALIDATION)
+    expected = in_batches(teacher, held)
+
+    def quality() -> float:
+        student.eval()
+        images = in_batches(lambda part: run_module(student, signature, part), held)
+        return float(ssim(images, expected, data_range=signature.data_range).mean())
+
+    if recalibrate:
+        recalibrate_norms(student, teacher, seed)
+    before = after = quality()
+    best, kept = before, copy.deepcopy(student.state_dict())
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, learning_rate)
+    unit = signature.data_range / 2  # errors are measured as if pixels lay in [-1, 1]
+    spent, step, shown = 0.0, 0, 0.0
+    batches = pooled(teacher, Inputs(signature, "recovery", seed), batch_size)
+    with console.progress(what, total=seconds) as bar:
+        while spent < seconds:
+            begun = time.monotonic()
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * max(1e-3, (1 + cos(pi * spent / seconds)) / 2)
+            inputs, images = next(batches)
+            train_mode(student)
+            drawn = run_module(student, signature, inputs)
+            structure = 1 - ssim(drawn, images, data_range=signature.data_range).mean()
+            loss = ((drawn - images) / unit).square().mean() + structure
+            if not bool(torch.isfinite(loss)):
+                raise GateFailed(
+                    f"distillation diverged after {step} steps (loss {float(loss)})",
+                    hint="lower the ratio, or skip recovery with --recover none",
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+            spent += time.monotonic() - begun
+            if spent - shown > seconds / 8:
+                shown = spent
+                if (after := quality()) > best:
+                    best, kept = after, copy.deepcopy(student.state_dict())
+            bar.reach(spent, note=f"SSIM {after:.4f} on unseen inputs")
+    if (after := quality()) < best:
+        student.load_state_dict(kept)
+        after = best
+    return Recovered(student.eval(), step, round(spent, 1), before, after)
+
+
+def pooled(teacher: Generator, inputs: Inputs, batch_size: int) -> Iterator[tuple[Batch, Tensor]]:
+    """Batches of inputs and the teacher's images, each used ``USES`` times, newly mixed each time."""
+    size = 16 * batch_size
+    while True:
+        pool = inputs.draw(size)
+        images = in_batches(teacher, pool, batch_size)
+        for _ in range(USES):
+            for index in torch.randperm(size).split(batch_size):
+                yield {name: tensor[index] for name, tensor in pool.items()}, images[index]
+
+
+@torch.no_grad()
+def in_batches(draw: Callable[[Batch], Tensor], inputs: Batch, size: int = 32) -> Tensor:
+    """``draw`` on ``inputs``, ``size`` at a time, put together."""
+    count = len(next(iter(inputs.values())))
+    parts = [
+        draw({name: tensor[start : start + size] for name, tensor in inputs.items()})
+        for start in range(0, count, size)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def recalibrate_norms(student: nn.Module, teacher: Generator, seed: int, batches: int = 8) -> None:
+    """Re-estimate the batch norms' statistics, which a cut moved away from what was recorded."""
+    norms = [m for m in student.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    student.train()
+    stream = Inputs(teacher.signature, "calibration", seed)
+    for _ in range(batches):
+        run_module(student, teacher.signature, stream.draw(32))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    student.eval()
+
+
+def train_mode(module: nn.Module) -> None:
+    """Training mode with the batch norms' statistics kept: they are what runs in the end."""
+    module.train()
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()

@@ -1,0 +1,67 @@
+"""Gain or revert: what is done for speed is measured on the target and kept only where it gained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from genslim.console import Console
+from genslim.generator import Generator
+from genslim.inputs import Inputs
+from genslim.runtimes import runtime
+from genslim.target import Target
+from genslim.timing import interleave
+
+GAIN = 0.97
+"""A candidate must take at most this share of the time: less is within the noise."""
+ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The latency of a candidate on the target, beside the unchanged generator's in the same rounds."""
+
+    milliseconds: float
+    ratio: float
+    """Of its latency to the unchanged generator's: less than 1 is faster."""
+
+    @property
+    def gained(self) -> bool:
+        """Whether it is faster beyond the noise."""
+        return self.ratio <= GAIN
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f}x the latency"
+
+
+def race(
+    generator: Generator, candidates: Mapping[str, nn.Module], target: Target, console: Console
+) -> dict[str, Trial]:
+    """Time every candidate module in place of the generator's own.
+
+    Args:
+        generator: unchanged; the baseline.
+        candidates: modules with the same signature, by name.
+        target: settled.
+        console: shows progress.
+    """
+    backend = runtime(target.runtime)
+    assert target.batch is not None
+    inputs = Inputs(generator.signature, "timing").draw(target.batch)
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    assert generator.module is not None
+    with ExitStack() as stack, console.progress("timing candidates", len(candidates) + 1) as bar:
+        sessions = {}
+        for name, module in {"": generator.module, **candidates}.items():
+            session = backend.open(replace(generator, module=module, onnx=None), target)
+            sessions[name] = stack.enter_context(session)
+            bar.advance(note=name)
+        samples = interleave(
+            {name: lambda s=s: s.run(arrays) for name, s in sessions.items()},  # type: ignore[misc]
+            rounds=ROUNDS,
+        )
+    base = samples.pop("")
+    return {name: Trial(s.median_ms, s.ratio_to(base)) for name, s in samples.items()}

@@ -1,0 +1,36 @@
+"""The ``export`` program: its commands, as data."""
+
+from __future__ import annotations
+
+from genslim.command import Command, Group
+
+FP16 = {"--fp16": ("--precision", "fp16")}
+PRECISIONS = {f"--{kind}": ("--precision", kind) for kind in ("fp32", "fp16", "int8")}
+
+export = Group(
+    "export",
+    "Write files to deploy. Each is checked against the generator and stands in the run.",
+    (
+        Command(
+            "onnx",
+            "one ONNX file, dynamic shapes, parity checked",
+            "export.commands:onnx",
+            shorthands=FP16,
+            epilogue="Examples: export onnx -o fast.onnx; export onnx runs/00-dcgan-mnist --fp16",
+        ),
+        Command(
+            "openvino",
+            "OpenVINO IR: model.xml and model.bin",
+            "export.commands:openvino",
+            shorthands=FP16,
+            epilogue="Example: export openvino -o deploy/model.xml",
+        ),
+        Command(
+            "trt",
+            "a TensorRT engine",
+            "export.commands:trt",
+            shorthands=PRECISIONS,
+            epilogue="Example: export trt --fp16 -o engine.plan",
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Reference generators: their networks, their training, their shipped weights."""

@@ -1,0 +1,7 @@
+"""``python -m generators``: the same as the generators program."""
+
+import sys
+
+from generators.cli import generators
+
+sys.exit(generators())

@@ -1,0 +1,15 @@
+"""The ``generators`` program: its commands, as data."""
+
+from __future__ import annotations
+
+from genslim.command import Command, Group
+
+generators = Group(
+    "generators",
+    "Reference generators, trained for real and small enough to ship.",
+    (
+        Command("list", "what there is, and how good it is", "generators.commands:list_entries"),
+        Command("train", "train one, and keep its weights", "generators.commands:train"),
+        Command("sample", "draw samples and write a sheet", "generators.commands:sample"),
+    ),
+)

@@ -1,0 +1,94 @@
+"""DCGAN for 32x32 grey images: strided transposed convolutions with batch norm.
+
+Radford, Metz, Chintala 2015 (arXiv 1511.06434). The discriminator also sees how much the samples
+of a minibatch differ, a remedy against mode collapse (Karras et al. 2017, arXiv 1710.10196).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genslim.signature import BATCH, Input, Output, Prior, Signature
+
+LATENT = 100
+
+
+class Generator(nn.Module):
+    """Latents ``(N, 100)``, standard normal, to images ``(N, 1, 32, 32)`` in [-1, 1]."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.net = nn.Sequential(  # (N, 100, 1, 1)
+            nn.ConvTranspose2d(LATENT, 4 * width, 4, 1, 0, bias=False),  # (N, 256, 4, 4)
+            nn.BatchNorm2d(4 * width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1, bias=False),  # (N, 128, 8, 8)
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False),  # (N, 64, 16, 16)
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, 1, 4, 2, 1),  # (N, 1, 32, 32)
+            nn.Tanh(),
+        )
+        self.apply(initialise)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images for latents ``z``."""
+        images: Tensor = self.net(z[:, :, None, None])
+        return images
+
+
+class Discriminator(nn.Module):
+    """Images ``(N, 1, 32, 32)`` in [-1, 1] to logits ``(N,)``: greater means more real."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, width, 4, 2, 1),  # (N, 32, 16, 16)
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),  # (N, 64, 8, 8)
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 4 * width, 4, 2, 1, bias=False),  # (N, 128, 4, 4)
+            nn.BatchNorm2d(4 * width),
+            nn.LeakyReLU(0.2),
+        )
+        self.score = nn.Conv2d(4 * width + 1, 1, 4)  # (N, 1, 1, 1)
+        self.apply(initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of ``images``."""
+        features = self.features(images)
+        scores: Tensor = self.score(append_minibatch_deviation(features))
+        return scores.flatten()
+
+
+def append_minibatch_deviation(features: Tensor, group: int = 4) -> Tensor:
+    """``features`` and one more channel: how much the samples of a group of 4 differ.
+
+    A discriminator that sees it notices a generator which draws the same picture for every
+    latent: a remedy against mode collapse (Karras et al. 2017, arXiv 1710.10196, section 3).
+    """
+    n, _, h, w = features.shape
+    size = group if n % group == 0 else n
+    deviation = features.unflatten(0, (size, -1)).var(dim=0, unbiased=False).add(1e-8).sqrt()
+    per_group = deviation.mean(dim=(1, 2, 3))  # (N / size,)
+    return torch.cat([features, per_group.repeat(size)[:, None, None, None].expand(n, 1, h, w)], 1)
+
+
+def initialise(module: nn.Module) -> None:
+    """The paper's start: convolutions N(0, 0.02), batch norm's scale N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def signature() -> Signature:
+    """The contract of :class:`Generator`."""
+    return Signature(
+        inputs=(Input("z", (BATCH, LATENT), Prior("normal")),),
+        outputs=(Output("images", (BATCH, 1, 32, 32), (-1.0, 1.0)),),
+    )

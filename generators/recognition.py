@@ -1,0 +1,40 @@
+"""How good samples of digits are, by the classifier's word: recognised, and of all ten kinds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CONFIDENT = 0.9
+"""A sample is recognised when the classifier gives its digit at least this probability."""
+
+
+@torch.no_grad()
+def recognise(classifier: nn.Module, images: Tensor) -> dict[str, float]:
+    """Judge digit images.
+
+    Args:
+        classifier: maps ``(N, 1, 32, 32)`` in [-1, 1] to logits ``(N, 10)``.
+        images: ``(N, 1, 32, 32)`` in [-1, 1].
+
+    Returns:
+        ``recognised``: the share classified with at least 0.9 confidence; ``least_digit``: the
+        share of the rarest digit; ``mean_confidence``.
+    """
+    probabilities = torch.cat([classifier(part).softmax(1) for part in images.split(250)])
+    confidence, digit = probabilities.max(1)
+    shares = torch.bincount(digit, minlength=10) / len(images)
+    return {
+        "recognised": (confidence >= CONFIDENT).double().mean().item(),
+        "least_digit": shares.min().item(),
+        "mean_confidence": confidence.double().mean().item(),
+    }
+
+
+@torch.no_grad()
+def recognise_samples(
+    classifier: nn.Module, generator: nn.Module, *, latent: int, count: int = 2000, seed: int = 1
+) -> dict[str, float]:
+    """:func:`recognise` on ``count`` samples of a generator of latents."""
+    z = torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
+    return recognise(classifier, torch.cat([generator(part) for part in z.split(250)]))

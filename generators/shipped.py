@@ -1,0 +1,60 @@
+"""Shipped weights: a safetensors file and, beside it, the JSON that says how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from generators.catalogue import entry
+from genslim.errors import UserError
+from genslim.storage import write_whole
+
+FOLDER = Path(__file__).parent / "weights"
+
+
+def load_shipped(name: str, folder: Path = FOLDER) -> nn.Module:
+    """The trained network ``name``, in evaluation mode.
+
+    Raises:
+        UserError: its weights are not there.
+    """
+    from safetensors.torch import load_file
+
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"no weights {path.name} in {folder}",
+            hint=f"train them: generators train {name} --data DIR",
+        )
+    network = entry(name).build()
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+def save_shipped(name: str, network: nn.Module, recipe: dict[str, Any], folder: Path) -> Path:
+    """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    blob = save_weights(network, path)
+    facts = {**recipe, "sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def save_weights(network: nn.Module, path: Path) -> bytes:
+    """Write the network's state as safetensors; return what was written."""
+    from safetensors.torch import save
+
+    blob = save({k: v.detach().contiguous() for k, v in network.state_dict().items()})
+    write_whole(path, blob)
+    return blob
+
+
+def facts(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """How the shipped weights ``name`` were made, or an empty dictionary without them."""
+    path = folder / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,0 +1,143 @@
+"""The difference between an architecture and what compression made of it, as plain data.
+
+An artifact names its architecture and lists the modules that changed; loading builds the
+original and replays the list. A module is described by its class and the arguments that would
+construct it, so nothing is pickled and nothing but the classes listed here can be built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from genslim.errors import GenslimError, UserError
+
+Spec = dict[str, Any]
+
+CONVOLUTION = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+)
+LAYERS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "Conv1d": (nn.Conv1d, CONVOLUTION),
+    "Conv2d": (nn.Conv2d, CONVOLUTION),
+    "Conv3d": (nn.Conv3d, CONVOLUTION),
+    "ConvTranspose1d": (nn.ConvTranspose1d, (*CONVOLUTION, "output_padding")),
+    "ConvTranspose2d": (nn.ConvTranspose2d, (*CONVOLUTION, "output_padding")),
+    "ConvTranspose3d": (nn.ConvTranspose3d, (*CONVOLUTION, "output_padding")),
+    "Linear": (nn.Linear, ("in_features", "out_features")),
+    "BatchNorm1d": (nn.BatchNorm1d, ("num_features", "eps", "affine", "track_running_stats")),
+    "BatchNorm2d": (nn.BatchNorm2d, ("num_features", "eps", "affine", "track_running_stats")),
+    "InstanceNorm2d": (nn.InstanceNorm2d, ("num_features", "eps", "affine", "track_running_stats")),
+    "GroupNorm": (nn.GroupNorm, ("num_groups", "num_channels", "eps", "affine")),
+    "LayerNorm": (nn.LayerNorm, ("normalized_shape", "eps", "elementwise_affine")),
+    "PReLU": (nn.PReLU, ("num_parameters",)),
+    "PixelShuffle": (nn.PixelShuffle, ("upscale_factor",)),
+    "Identity": (nn.Identity, ()),
+}
+"""The layers that an edit may describe: class and the attributes that construct it."""
+
+WITH_BIAS = ("Conv", "Linear")
+
+
+def describe(module: nn.Module) -> Spec | None:
+    """The spec of a layer, or of a Sequential of layers; None for what can't be described."""
+    name = type(module).__name__
+    if type(module) is nn.Sequential:
+        children = {key: describe(child) for key, child in module.named_children()}
+        return None if None in children.values() else {"class": name, "children": children}
+    if name not in LAYERS or type(module) is not LAYERS[name][0]:
+        return None
+    arguments = {key: plain(getattr(module, key)) for key in LAYERS[name][1]}
+    if name.startswith(WITH_BIAS):
+        arguments["bias"] = module.bias is not None
+    return {"class": name, **arguments}
+
+
+def construct(spec: Mapping[str, Any]) -> nn.Module:
+    """The layer that ``spec`` describes, with fresh weights.
+
+    Raises:
+        UserError: the spec names a class that is not in the list, or arguments that don't fit.
+    """
+    arguments = dict(spec)
+    name = arguments.pop("class", None)
+    if name == "Sequential":
+        layers = nn.Sequential()
+        for key, child in spec["children"].items():
+            layers.add_module(key, construct(child))
+        return layers
+    if name not in LAYERS:
+        raise UserError(f"an edit names the layer class {name!r}", hint="the artifact is not sound")
+    try:
+        return LAYERS[name][0](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"an edit of {name} can't be built: {error}", hint="the artifact is not sound"
+        ) from error
+
+
+def difference(original: nn.Module, edited: nn.Module) -> dict[str, Spec]:
+    """What must be replaced in ``original`` to get the architecture of ``edited``.
+
+    Returns:
+        A spec for each path of a replaced module.
+
+    Raises:
+        GenslimError: a module changed that no spec can describe.
+    """
+    edits: dict[str, Spec] = {}
+
+    def walk(a: nn.Module, b: nn.Module, path: str) -> None:
+        ours, theirs = dict(a.named_children()), dict(b.named_children())
+        same_make = type(a) is type(b) and ours.keys() == theirs.keys()
+        spec = None if same_make and ours else describe(b)
+        if spec is not None:
+            if spec != describe(a):
+                edits[path] = spec
+            return
+        if not same_make or own_shapes(a) != own_shapes(b):
+            raise GenslimError(f"the change of {path or 'the generator itself'} can't be described")
+        for key, child in ours.items():
+            walk(child, theirs[key], f"{path}.{key}" if path else key)
+
+    walk(original, edited, "")
+    return edits
+
+
+def own_shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of the parameters that a module holds itself, not its children."""
+    return {name: value.shape for name, value in module.named_parameters(recurse=False)}
+
+
+def replay(module: nn.Module, edits: Mapping[str, Spec]) -> nn.Module:
+    """Put the described layers in their places, in ``module`` itself, and return it."""
+    for path, spec in edits.items():
+        layer = construct(spec)
+        if not path:
+            module = layer
+            continue
+        try:
+            module.set_submodule(path, layer, strict=True)
+        except (AttributeError, ValueError) as error:
+            raise UserError(
+                f"an edit names the module {path!r}, which the architecture lacks",
+                hint="it was made with another version of the architecture",
+            ) from error
+    return module
+
+
+def plain(value: Any) -> Any:
+    """A constructor's argument as JSON data."""
+    if isinstance(value, torch.Size | tuple | list):
+        return [plain(v) for v in value]
+    return value

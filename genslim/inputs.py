@@ -1,0 +1,131 @@
+"""Inputs of a generator, drawn from seeds: the same for everyone, and never shared by purposes.
+
+What a generator is fitted on (calibration, recovery) and what it is judged on (parity, quality)
+come from different random streams. Images drawn from a folder are split by file as well: the
+files that quality is measured on are never seen by a step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genslim.errors import UserError
+from genslim.signature import Images, Input, Prior, Signature
+
+Purpose = Literal["calibration", "recovery", "validation", "parity", "quality", "timing"]
+
+HELD_APART: frozenset[Purpose] = frozenset({"quality"})
+"""Purposes that read only the files of a folder which no step ever reads."""
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+MOST_FILES = 64
+"""Files read from each half of a folder at most."""
+
+
+class Inputs:
+    """An endless stream of inputs for one purpose; two streams made alike draw alike."""
+
+    def __init__(self, signature: Signature, purpose: Purpose, seed: int = 0) -> None:
+        self.signature = signature
+        self.purpose = purpose
+        self.seed = stream_seed(purpose, seed)
+        self._random = torch.Generator().manual_seed(self.seed)
+
+    def draw(self, count: int) -> dict[str, Tensor]:
+        """The next ``count`` inputs: a tensor ``(count, ...)`` for each name, float32.
+
+        Raises:
+            UserError: an input wants images and no folder was named, or the folder won't do.
+        """
+        return {spec.name: self._draw_one(spec, count) for spec in self.signature.inputs}
+
+    def _draw_one(self, spec: Input, count: int) -> Tensor:
+        shape = spec.concrete(count)
+        match spec.draw:
+            case Prior("normal", scale):
+                return torch.randn(shape, generator=self._random) * scale
+            case Prior("uniform", scale):
+                return torch.rand(shape, generator=self._random) * scale
+            case Images(None):
+                raise UserError(
+                    f"input {spec.name!r} is drawn from images and no folder was named",
+                    hint="name one with --images DIR",
+                )
+            case Images(str(folder)):
+                fit, held_apart = read_folder(Path(folder), shape[1], min(shape[2:]))
+                pool = held_apart if self.purpose in HELD_APART else fit
+                return torch.stack([self._crop(pool, shape[2], shape[3]) for _ in range(count)])
+        raise AssertionError(spec.draw)
+
+    def _crop(self, pool: tuple[Tensor, ...], height: int, width: int) -> Tensor:
+        """A random crop ``(C, height, width)`` of a random image of the pool."""
+        fitting = [p for p in pool if p.shape[1] >= height and p.shape[2] >= width]
+        if not fitting:
+            raise UserError(
+                f"no image is as large as {height}x{width}",
+                hint="use larger images, or a smaller --input shape",
+            )
+        image = fitting[self._integer(len(fitting))]
+        top = self._integer(image.shape[1] - height + 1)
+        left = self._integer(image.shape[2] - width + 1)
+        return image[:, top : top + height, left : left + width]
+
+    def _integer(self, below: int) -> int:
+        return int(torch.randint(below, (), generator=self._random))
+
+
+def stream_seed(purpose: str, seed: int) -> int:
+    """The seed of a purpose's random stream: unlike for every purpose and every seed."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}".encode()).digest()[:7])
+
+
+@lru_cache(maxsize=4)
+def read_folder(
+    folder: Path, channels: int, least_side: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Read the images of a folder and split them by file: to fit on, and held apart.
+
+    A quarter of the files, at least one, is held apart; which ones depends on their names alone.
+
+    Args:
+        folder: searched without subfolders.
+        channels: 3 for RGB, 1 for grey.
+        least_side: images with a shorter side are left out.
+
+    Returns:
+        Two tuples of tensors ``(channels, H, W)``, float32 in [0, 1].
+
+    Raises:
+        UserError: the folder does not exist, or holds fewer than two usable images.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}", hint="name a folder of images: --images DIR")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    found.sort(key=lambda p: hashlib.sha256(p.name.encode()).digest())
+    usable: list[Tensor] = []
+    for path in found[: 2 * MOST_FILES]:
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+        except (OSError, UnidentifiedImageError):
+            continue
+        if min(pixels.shape[:2]) >= least_side:
+            planes = pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
+            usable.append(torch.from_numpy(planes.astype(np.float32) / 255))
+    if len(usable) < 2:
+        raise UserError(
+            f"{folder} holds {len(usable)} usable images ({len(found)} files look like images)",
+            hint=f"two or more of at least {least_side} pixels a side are needed: "
+            "one to fit on and one to judge by",
+        )
+    held_apart = max(1, len(usable) // 4)
+    return tuple(usable[held_apart:]), tuple(usable[:held_apart])

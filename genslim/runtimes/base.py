@@ -1,0 +1,104 @@
+"""What a runtime is: it opens a generator and runs it, and says what really executes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genslim.errors import MissingDependency
+from genslim.target import Target
+
+if TYPE_CHECKING:
+    from genslim.generator import Generator
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a session really executes on, read back from the runtime, not what was asked for."""
+
+    runtime: str
+    version: str
+    provider: str
+    """The backend: ``CPUExecutionProvider``, ``CPU``, ``eager``."""
+    precision: str
+    """The types that convolutions and matrix products are computed in, the commonest first:
+    ``fp32``, ``int8+fp32``."""
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision}"
+
+
+class Session(ABC):
+    """A generator ready to run. Use it as a context manager, or close it."""
+
+    execution: Execution
+
+    @abstractmethod
+    def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run once and wait for the result.
+
+        Args:
+            inputs: a float32 array for each input of the signature.
+
+        Returns:
+            A float32 array for each output.
+        """
+
+    def close(self) -> None:  # noqa: B027  most sessions hold nothing
+        """Give back what the session holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Runtime(ABC):
+    """A way to execute generators."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Why it can't be used here and what to install; None where it can.
+
+        Imports nothing heavy.
+        """
+
+    @abstractmethod
+    def takes(self, generator: Generator) -> bool:
+        """Whether it can run this generator at all: a module, a graph, an engine."""
+
+    @abstractmethod
+    def open(self, generator: Generator, target: Target) -> Session:
+        """Make a session.
+
+        Args:
+            generator: what to run.
+            target: settled: its batch and threads are filled in.
+
+        Raises:
+            MissingDependency: the runtime can't be used on this machine.
+            GenslimError: it can't do what the target asks; never a silent fallback.
+        """
+
+    def require(self) -> None:
+        """Raise MissingDependency where the runtime can't be used."""
+        if reason := self.missing():
+            what, _, hint = reason.partition("; ")
+            raise MissingDependency(f"runtime {self.name}: {what}", hint=hint or None)

@@ -1,0 +1,130 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genslim.errors import GenslimError, UserError
+from genslim.runtimes.base import Arrays, Execution, Runtime, Session
+from genslim.target import Target
+
+if TYPE_CHECKING:
+    from genslim.generator import Generator
+
+PROVIDER = "CPUExecutionProvider"
+FLOAT_PRODUCTS = {
+    *("Conv", "ConvTranspose", "MatMul", "Gemm"),
+    *("FusedConv", "NhwcFusedConv", "FusedMatMul", "FusedGemm"),
+}
+INTEGER_PRODUCTS = {
+    *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"),
+    *("DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
+}
+"""Operators of ONNX, and those that ONNX Runtime fuses them into."""
+
+
+class OnnxRuntime(Runtime):
+    """The generator's ONNX graph in ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+
+    def missing(self) -> str | None:
+        """Whether onnxruntime is installed."""
+        if find_spec("onnxruntime") is None:
+            return "onnxruntime is not installed; install it: pip install onnxruntime"
+        return None
+
+    def takes(self, generator: Generator) -> bool:
+        """Everything that is a graph or can be exported to one."""
+        return generator.onnx is not None or generator.module is not None
+
+    def open(self, generator: Generator, target: Target) -> Session:
+        """Optimise the graph and run it with ``target.threads`` threads."""
+        from genslim.onnx_graph import onnx_of
+
+        self.require()
+        if target.precision == "bf16":
+            raise UserError(
+                "ONNX Runtime's CPU provider has no bf16", hint="use openvino, or precision=auto"
+            )
+        return OnnxRuntimeSession(onnx_of(generator), target)
+
+
+class OnnxRuntimeSession(Session):
+    """One InferenceSession; its provider is checked, because it falls back without an error."""
+
+    def __init__(self, model: bytes, target: Target) -> None:
+        import onnxruntime
+
+        assert target.threads is not None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = target.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised; warnings are about its own fusions
+        # Threads that spin between runs would steal the cores from whatever is timed in turn.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with tempfile.TemporaryDirectory(prefix="genslim-") as folder:
+            optimised = Path(folder) / "optimised.onnx"
+            options.optimized_model_filepath = str(optimised)
+            try:
+                self._session: Any = onnxruntime.InferenceSession(
+                    model, options, providers=[PROVIDER]
+                )
+            except Exception as error:  # onnxruntime's exceptions share no public base
+                raise GenslimError(
+                    f"ONNX Runtime refuses the graph: {str(error).splitlines()[0][:200]}",
+                    hint="export it again, or use another runtime",
+                ) from error
+            precision = executed_precision(optimised)
+        if self._session.get_providers() != [PROVIDER]:
+            raise GenslimError(
+                f"ONNX Runtime runs on {self._session.get_providers()}, not {PROVIDER}"
+            )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._types = {
+            i.name: np.float16 if i.type == "tensor(float16)" else np.float32
+            for i in self._session.get_inputs()
+        }
+        self.execution = Execution(
+            "onnxruntime",
+            onnxruntime.__version__,
+            PROVIDER,
+            precision,
+            self._session.get_session_options().intra_op_num_threads,
+        )
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run the graph."""
+        feed = {n: np.asarray(a).astype(self._types[n], copy=False) for n, a in inputs.items()}
+        outputs = self._session.run(self._outputs, feed)
+        return {
+            n: o.astype(np.float32, copy=False) for n, o in zip(self._outputs, outputs, strict=True)
+        }
+
+
+def executed_precision(optimised: Path) -> str:
+    """The types of the products in the graph that ONNX Runtime made for itself, commonest first.
+
+    Q/DQ pairs that it could not merge into an integer kernel stand around a float product there,
+    and an fp16 graph has become fp32 between casts, because its CPU provider has no fp16 kernels.
+    """
+    import onnx
+
+    graph = onnx.load(optimised).graph
+    halves = onnx.TensorProto.FLOAT16
+    fp16 = {tensor.name for tensor in graph.initializer if tensor.data_type == halves}
+    fp16 |= {v.name for v in graph.value_info if v.type.tensor_type.elem_type == halves}
+    found: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in INTEGER_PRODUCTS:
+            found["int8"] += 1
+        elif node.op_type in FLOAT_PRODUCTS:
+            found["fp16" if node.input[1] in fp16 else "fp32"] += 1
+    return "+".join(name for name, _ in found.most_common()) or "unknown"

@@ -1,0 +1,69 @@
+"""PyTorch eager: the baseline that every gain is measured against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genslim.errors import UserError
+from genslim.runtimes.base import Arrays, Execution, Runtime, Session
+from genslim.target import Target
+
+if TYPE_CHECKING:
+    from genslim.generator import Generator
+
+
+class PyTorch(Runtime):
+    """The module itself, op by op, on the CPU."""
+
+    name = "torch"
+
+    def missing(self) -> str | None:
+        """Never missing: torch is a dependency."""
+        return None
+
+    def takes(self, generator: Generator) -> bool:
+        """Generators that still have a module."""
+        return generator.module is not None
+
+    def open(self, generator: Generator, target: Target) -> Session:
+        """Run the module with ``target.threads`` intra-op threads."""
+        if generator.module is None:
+            raise UserError(
+                f"{generator.label} has no module to run in PyTorch", hint="use another runtime"
+            )
+        if target.precision == "bf16":
+            raise UserError("the torch runtime runs modules as they are", hint="precision=auto")
+        return PyTorchSession(generator, target)
+
+
+class PyTorchSession(Session):
+    """Eager execution in inference mode."""
+
+    def __init__(self, generator: Generator, target: Target) -> None:
+        import torch
+
+        assert generator.module is not None
+        assert target.threads is not None
+        self._torch = torch
+        self._module = generator.module.eval()
+        self._signature = generator.signature
+        self._threads = target.threads
+        precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+        self.execution = Execution(
+            "torch", torch.__version__, "eager", precision[generator.dtype], target.threads
+        )
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run the module."""
+        from genslim.generator import run_module
+
+        torch = self._torch
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in inputs.items()}
+            images = run_module(self._module, self._signature, tensors)
+        return {self._signature.images.name: images.numpy()}

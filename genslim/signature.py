@@ -1,0 +1,122 @@
+"""The contract of a generator: what goes in, what comes out, and how inputs are drawn.
+
+A shape is a tuple of integers and names; a name is a symbolic dimension (``"batch"``, ``"height"``)
+that may take any size at run time. Everything here is plain data: it imports nothing heavy and
+turns into JSON and back without loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Shape = tuple[int | str, ...]
+
+BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Inputs drawn from a distribution: latents of a GAN or VAE, noise of a denoiser."""
+
+    kind: Literal["normal", "uniform"] = "normal"
+    """``normal``: zero mean, standard deviation ``scale``; ``uniform``: in [0, ``scale``]."""
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Images:
+    """Inputs cropped from a folder of images, RGB (or grey for one channel) in [0, 1]."""
+
+    folder: str | None = None
+    """None: the folder must be named (``--images``) before inputs can be drawn."""
+
+
+Draw = Prior | Images
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input tensor of a generator."""
+
+    name: str
+    shape: Shape
+    """With the batch first: ``("batch", 100)`` or ``("batch", 3, "height", "width")``."""
+    draw: Draw
+    sizes: Mapping[str, int] | None = None
+    """Usual size of each symbolic dimension but the batch: what is measured and calibrated on."""
+    multiple_of: int = 1
+    """Symbolic dimensions other than the batch must be a multiple of this."""
+    dtype: str = "float32"
+
+    def concrete(self, batch: int) -> tuple[int, ...]:
+        """The shape with ``batch`` and the usual sizes filled in."""
+        known = {BATCH: batch, **(self.sizes or {})}
+        return tuple(side if isinstance(side, int) else known[side] for side in self.shape)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor of a generator: images, NCHW."""
+
+    name: str
+    shape: Shape
+    value_range: tuple[float, float]
+    """The least and the greatest value a pixel can take; the data range of every quality metric."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a generator, in the order of its ``forward``."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def images(self) -> Output:
+        """The output that holds the pictures (the first)."""
+        return self.outputs[0]
+
+    @property
+    def data_range(self) -> float:
+        """Width of the images' value range, stated and never taken from the data."""
+        low, high = self.images.value_range
+        return high - low
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether an input is drawn from a folder of images that nobody has named yet."""
+        return any(isinstance(i.draw, Images) and i.draw.folder is None for i in self.inputs)
+
+    def with_images(self, folder: str) -> Signature:
+        """The same signature, its image inputs drawn from ``folder``."""
+        return replace(
+            self,
+            inputs=tuple(
+                replace(i, draw=Images(folder)) if isinstance(i.draw, Images) else i
+                for i in self.inputs
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data; :meth:`from_json` is its inverse."""
+        data = asdict(self)
+        for spec, plain in zip(self.inputs, data["inputs"], strict=True):
+            plain["draw"]["from"] = type(spec.draw).__name__.lower()
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Signature:
+        """Rebuild a signature from :meth:`to_json`."""
+        kinds: dict[str, type[Draw]] = {"prior": Prior, "images": Images}
+        inputs = []
+        for plain in data["inputs"]:
+            draw = dict(plain["draw"])
+            kind = kinds[draw.pop("from")]
+            inputs.append(Input(**{**plain, "shape": tuple(plain["shape"]), "draw": kind(**draw)}))
+        outputs = [
+            Output(o["name"], tuple(o["shape"]), (o["value_range"][0], o["value_range"][1]))
+            for o in data["outputs"]
+        ]
+        return cls(tuple(inputs), tuple(outputs))

@@ -1,0 +1,10 @@
+"""Sources: everything that a user can name, tried in this order."""
+
+from genslim.sources.base import Source, SourceOptions
+from genslim.sources.catalogue import Catalogue, known
+from genslim.sources.factory import Factory
+from genslim.sources.weights import Weights
+
+SOURCES: tuple[Source, ...] = (Catalogue(), Weights(), Factory())
+
+__all__ = ["SOURCES", "Source", "SourceOptions", "known"]
