@@ -107,6 +107,10 @@ class Candidate:
             return sum(t.nbytes for t in generator.module.state_dict().values())
         return 0
 
+    def disk_bytes(self, best: str | None) -> int:
+        """Size of the files to deploy: on ``best``, or on the runtime that refused."""
+        return self.deployed_bytes(best or (self.refusals[0].runtime if self.refusals else "torch"))
+
     def close(self) -> None:
         """Close every session."""
         for session in self.sessions.values():

@@ -95,7 +95,12 @@ def run(
     )
 
 
-def report(source: str | None = None, /, *, common: Common = Common()) -> None:  # noqa: B008
+def report(
+    source: str | None = None,
+    /,
+    *,
+    common: Common = Common(),  # noqa: B008  frozen
+) -> None:
     """Show what was measured: terminal, JSON, Markdown and one HTML page.
 
     Written to RUN/report unless -o names a folder, or one file ending in .html, .md or .json.
@@ -115,11 +120,12 @@ def report(source: str | None = None, /, *, common: Common = Common()) -> None: 
     known = {artifact.name for artifact in measurement.artifacts}
     missing = [path.name for path in found.artifacts if path.name not in known]
     place = Path(common.output) if common.output else found.path / REPORT
-    reports.show(measurement, console, missing)
     if common.dry_run:
+        reports.show(measurement, console, missing)
         console.info(f"would write the report to {place}")
         return
     written = reports.write(measurement, place, missing)
+    reports.show(measurement, console, missing)
     console.finish(
         {**reports.facts(measurement), "files": [str(path) for path in written]},
         wrote=str(written[-1]),

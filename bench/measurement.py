@@ -1,15 +1,16 @@
 """A measurement: what was found out about each artifact, with the raw samples, as plain data.
 
 It is written to ``measurement.json`` and read back without loss; every report is made from it and
-from nothing else. The pictures beside it lie in ``images.npz``.
+from nothing else. The pictures lie beside it in an ``.npz`` file that it names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,9 +29,18 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RECORD = "measurement.json"
-PICTURES = "images.npz"
 UNSTABLE = 0.20
 """Latencies whose interquartile range exceeds this share of the median are called unstable."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a fresh process that opens an artifact and makes one batch."""
+
+    peak_bytes: int | None
+    """Greatest resident size, the interpreter and libraries included; None: see ``reason``."""
+    reason: str | None = None
+    """Why there is no figure."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Reading:
     """The images it made against those of the baseline, input by input."""
     deployed_bytes: int
     """Size of the files that this runtime needs."""
+    memory: Memory | None = None
+    """Measured for the baseline and for the best runtime of each artifact."""
 
     @property
     def runtime(self) -> str:
@@ -67,17 +79,6 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Memory of a fresh process that opens an artifact on its best runtime and makes a batch."""
-
-    runtime: str
-    peak_bytes: int | None
-    """Greatest resident size, the interpreter and libraries included; None: see ``reason``."""
-    reason: str | None = None
-    """Why there is no figure."""
-
-
-@dataclass(frozen=True)
 class Artifact:
     """Everything measured of one artifact."""
 
@@ -94,8 +95,8 @@ class Artifact:
     """Multiply-accumulate operations of one image at the usual size."""
     readings: tuple[Reading, ...]
     refusals: tuple[Refusal, ...] = ()
-    memory: Memory | None = None
-    """None: not measured."""
+    disk_bytes: int = 0
+    """Size of the files to deploy, on its best runtime or on the one that refused."""
 
     def reading(self, runtime: str) -> Reading | None:
         """The reading on ``runtime``, if there is one."""
@@ -155,7 +156,7 @@ class Measurement:
 
     @property
     def baseline(self) -> Reading:
-        """The original in PyTorch eager fp32 (or, where it is only a graph, on the runtime named)."""
+        """The original in PyTorch eager fp32, or where it runs if it is only a graph."""
         return self.artifacts[0].readings[0]
 
     @property
@@ -183,8 +184,9 @@ class Measurement:
         for artifact, reading in self.all_readings():
             if broken := reading.quality.broken:
                 lines.append(
-                    f"{artifact.name} on {reading.runtime}: {broken} of {self.count} images hold NaN or "
-                    "infinity, so no quality is quoted; undo the step or run it at a higher precision"
+                    f"{artifact.name} on {reading.runtime}: {broken} of {self.count} images hold "
+                    "NaN or infinity, so no quality is quoted; undo the step, or run it at a "
+                    "higher precision"
                 )
         unstable = [
             f"{a.name} on {r.runtime} {r.spread:.0%}"
@@ -201,9 +203,7 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data without NaN; :meth:`from_json` is its inverse, the pictures aside."""
-        data = {"format": FORMAT, **asdict(self)}
-        del data["pictures"]
-        return data
+        return {"format": FORMAT, **asdict(replace(self, pictures=None))}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
@@ -219,24 +219,23 @@ class Measurement:
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``measurement.json`` and ``images.npz``, each whole or not at all.
+        """Write ``measurement.json`` and the pictures.
+
+        The pictures' file is named after its content and written first, so that a killed command
+        leaves the old measurement with its own pictures.
 
         Raises:
             UserError: it can't be written there.
         """
-        import numpy as np
-
+        data = self.to_json()
         if self.pictures is not None:
-            packed = io.BytesIO()
-            np.savez_compressed(
-                packed,
-                indices=np.asarray(self.pictures.indices),
-                reference=self.pictures.reference,
-                **{f"image/{name}": array for name, array in self.pictures.images.items()},
-            )
-            write_whole(folder / PICTURES, packed.getvalue())
-        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
-        write_whole(folder / RECORD, text + "\n")
+            packed = pack(self.pictures)
+            data["pictures"] = f"images-{hashlib.sha256(packed).hexdigest()[:12]}.npz"
+            write_whole(folder / data["pictures"], packed)
+        write_whole(folder / RECORD, json.dumps(data, indent=1, allow_nan=False) + "\n")
+        for old in folder.glob("images-*.npz"):
+            if old.name != data["pictures"]:
+                old.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path) -> Measurement:
@@ -254,15 +253,15 @@ class Measurement:
                     hint="upgrade genslim",
                 )
             found = cls.from_json(data)
-        except FileNotFoundError:
-            raise UserError(
-                f"{path} does not exist: nothing was measured", hint="run: bench run"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            name = data["pictures"]
+            pictures = unpack(folder / Path(name).name) if name else None
+        except FileNotFoundError as error:
+            raise UserError(f"no file {error.filename}", hint="measure: bench run") from None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged ({error!r})", hint="measure again: bench run"
             ) from error
-        return cls(**{**vars(found), "pictures": load_pictures(folder / PICTURES)})
+        return replace(found, pictures=pictures)
 
     def report(self, place: str | Path, *, console: Console | None = None) -> list[Path]:
         """Write the report; see :func:`bench.report.write`."""
@@ -289,37 +288,47 @@ def artifact_from_json(data: Mapping[str, Any]) -> Artifact:
                     Samples(tuple(r["latency"]["milliseconds"])),
                     Quality.from_json(r["quality"]),
                     r["deployed_bytes"],
+                    Memory(**r["memory"]) if r["memory"] else None,
                 )
                 for r in data["readings"]
             ),
             "refusals": tuple(Refusal(**r) for r in data["refusals"]),
-            "memory": Memory(**data["memory"]) if data["memory"] else None,
         }
     )
 
 
-def load_pictures(path: Path) -> Pictures | None:
-    """The pictures beside a measurement; None where they are missing.
+def pack(pictures: Pictures) -> bytes:
+    """The pictures as a compressed NumPy archive."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {
+        "indices": np.asarray(pictures.indices),
+        "reference": pictures.reference,
+    }
+    arrays |= {f"image/{name}": array for name, array in pictures.images.items()}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
+
+
+def unpack(path: Path) -> Pictures:
+    """Read what :func:`pack` made.
 
     Raises:
         UserError: the file is damaged.
     """
     import zipfile
+    import zlib
 
     import numpy as np
 
-    if not path.is_file():
-        return None
     try:
         with np.load(path, allow_pickle=False) as packed:
+            names = [name for name in packed.files if name.startswith("image/")]
             return Pictures(
                 tuple(int(i) for i in packed["indices"]),
                 packed["reference"],
-                {
-                    n.removeprefix("image/"): packed[n]
-                    for n in packed.files
-                    if n.startswith("image/")
-                },
+                {name.removeprefix("image/"): packed[name] for name in names},
             )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error})", hint="measure again: bench run") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.candidates import Candidate, candidates_of, images_from
 from bench.environment import environment
-from bench.measurement import Artifact, Measurement, Memory, Pictures, Reading
+from bench.measurement import Artifact, Measurement, Pictures, Reading
 from bench.memory import peak_memory
 from bench.pictures import choose, displayed
 from bench.quality import judge
@@ -81,9 +81,9 @@ def measure(
         open_all(candidates, targets(settled, runtimes), timing, console)
         sessions = {(c.name, r): s for c in candidates for r, s in c.sessions.items()}
         latencies = take_latencies(sessions, timing, rounds, seconds, console)
-        wanted = count or default_count(signature)
-        measured = read_all(candidates, latencies, wanted, settled.batch, seed, console)
-        pictures = take_pictures(candidates, measured, wanted, settled.batch, seed)
+        inputs = arrays(Inputs(signature, "quality", seed), count or default_count(signature))
+        measured = read_all(candidates, latencies, inputs, settled.batch, console)
+        pictures = take_pictures(candidates, measured, inputs, settled.batch)
     if memory:
         measured = take_memory(candidates, measured, settled, console)
     return Measurement(
@@ -187,14 +187,12 @@ def take_latencies(
 def read_all(
     candidates: Sequence[Candidate],
     latencies: Mapping[tuple[str, str], Samples],
-    count: int,
+    inputs: Mapping[str, NDArray[np.float32]],
     batch: int,
-    seed: int,
     console: Console,
 ) -> list[Artifact]:
     """Measure quality on every open session, and put each artifact's figures together."""
     signature = candidates[0].generator.signature
-    inputs = arrays(Inputs(signature, "quality", seed), count)
     output = signature.images.name
     baseline = next(iter(candidates[0].sessions.values()))
     measured: list[Artifact] = []
@@ -222,18 +220,18 @@ def read_all(
                 )
                 bar.advance(note=f"{candidate.name} on {name}")
             size = sizes[candidate.name] = size_or_parents(candidate, sizes)
-            measured.append(
-                Artifact(
-                    name=candidate.name,
-                    kind=candidate.kind,
-                    parent=candidate.parent,
-                    steps=tuple(asdict(step) for step in candidate.generator.steps),
-                    parameters=size.parameters if size else None,
-                    macs=size.macs if size else None,
-                    readings=tuple(readings),
-                    refusals=tuple(candidate.refusals),
-                )
+            artifact = Artifact(
+                name=candidate.name,
+                kind=candidate.kind,
+                parent=candidate.parent,
+                steps=tuple(asdict(step) for step in candidate.generator.steps),
+                parameters=size.parameters if size else None,
+                macs=size.macs if size else None,
+                readings=tuple(readings),
+                refusals=tuple(candidate.refusals),
             )
+            best = artifact.best.runtime if artifact.best else None
+            measured.append(replace(artifact, disk_bytes=candidate.disk_bytes(best)))
     return measured
 
 
@@ -248,13 +246,11 @@ def size_or_parents(candidate: Candidate, known: Mapping[str, Size | None]) -> S
 def take_pictures(
     candidates: Sequence[Candidate],
     measured: Sequence[Artifact],
-    count: int,
+    inputs: Mapping[str, NDArray[np.float32]],
     batch: int,
-    seed: int,
 ) -> Pictures:
     """Some of the quality inputs through every artifact on its best runtime."""
     signature = candidates[0].generator.signature
-    inputs = arrays(Inputs(signature, "quality", seed), count)
     output, span = signature.images.name, signature.images.value_range
 
     def make(session: Session, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -264,7 +260,7 @@ def take_pictures(
     baseline = next(iter(candidates[0].sessions.values()))
     shape = make(baseline, [0]).shape
     last = [a.best for a in measured if a.best is not None][-1]
-    indices = choose(last.quality, count, shape[1] * shape[2])
+    indices = choose(last.quality, shape[1] * shape[2])
     images = {
         artifact.name: make(candidate.sessions[artifact.best.runtime], indices)
         for candidate, artifact in zip(candidates, measured, strict=True)
@@ -285,15 +281,19 @@ def take_memory(
     settled: Target,
     console: Console,
 ) -> list[Artifact]:
-    """Start a process for each artifact on its best runtime, and watch its memory."""
+    """Start a process for the baseline and for each artifact on its best runtime."""
+    baseline = measured[0].readings[0]
     found: list[Artifact] = []
-    with console.progress("memory", len(measured)) as bar:
+    with console.progress("memory", len(measured) + 1) as bar:
         for candidate, artifact in zip(candidates, measured, strict=True):
-            memory: Memory | None = None
-            if artifact.best is not None:
-                name = artifact.best.runtime
-                (place,) = targets(settled, [name])
-                memory = peak_memory(candidate.for_runtime(name), place)
-            found.append(replace(artifact, memory=memory))
-            bar.advance(note=artifact.name)
+            readings = []
+            for reading in artifact.readings:
+                if reading is artifact.best or reading is baseline:
+                    (place,) = targets(settled, [reading.runtime])
+                    memory = peak_memory(candidate.for_runtime(reading.runtime), place)
+                    readings.append(replace(reading, memory=memory))
+                    bar.advance(note=artifact.name)
+                else:
+                    readings.append(reading)
+            found.append(replace(artifact, readings=tuple(readings)))
     return found

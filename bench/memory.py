@@ -57,10 +57,10 @@ def peak_memory(generator: Generator, target: Target) -> Memory:
             peak = int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
         except subprocess.CalledProcessError as error:
             said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-            return Memory(target.runtime, None, said[-1][:200])
+            return Memory(None, said[-1][:200])
         except (subprocess.TimeoutExpired, GenslimError, OSError, ValueError, LookupError) as error:
-            return Memory(target.runtime, None, str(error)[:200])
-    return Memory(target.runtime, peak)
+            return Memory(None, str(error)[:200])
+    return Memory(peak)
 
 
 def job_of(generator: Generator, target: Target, folder: Path) -> dict[str, Any]:
@@ -144,5 +144,15 @@ def peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def main(job: str) -> int:
+    """Print the peak as JSON; what went wrong as one line on standard error."""
+    try:
+        print(json.dumps({"peak_bytes": run_job(Path(job))}))
+    except GenslimError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
 if __name__ == "__main__":
-    print(json.dumps({"peak_bytes": run_job(Path(sys.argv[1]))}))
+    sys.exit(main(sys.argv[1]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from bench import recipe, rows
-from bench.measurement import Artifact, Measurement
+from bench.measurement import Artifact, Measurement, Reading
 from bench.pictures import (
     centre,
     data_uri,
@@ -28,21 +28,22 @@ MOST_BYTES = 4_200_000
 """What the pictures may take of the page; the rest is well under 5 MB with them."""
 SIDES = (512, 384, 256, 128)
 """Larger pictures are cut to their centre, further where there are many."""
+LEAST = 4
+"""Pictures are cut rather than that fewer are shown."""
 SMOOTH = 128
 """Pictures of fewer pixels a side are enlarged with sharp pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shown:
-    """One artifact's pictures."""
+    """One artifact's pictures, a data URI for each input."""
 
     name: str
-    runtime: str
-    images: tuple[str, ...]
-    """A data URI for each input."""
-    heat: tuple[str, ...]
+    runtime: str = ""
+    images: list[str] = field(default_factory=list)
+    heat: list[str] = field(default_factory=list)
     """Where each differs from the original's."""
-    captions: tuple[str, ...]
+    captions: list[str] = field(default_factory=list)
     """The SSIM of each, or what is wrong with it."""
 
 
@@ -50,10 +51,10 @@ class Shown:
 class Gallery:
     """The same inputs through every artifact."""
 
-    titles: tuple[str, ...]
+    titles: Sequence[str]
     """``input 17``, one for each picture."""
-    reference: tuple[str, ...]
-    shown: tuple[Shown, ...]
+    reference: Sequence[str]
+    shown: Sequence[Shown]
     most: str
     """The difference that the brightest colour stands for."""
     cut: str | None
@@ -65,13 +66,7 @@ class Gallery:
     @property
     def thumb(self) -> int:
         """Width of a small picture on the page, in pixels."""
-        return 60 if len(self.reference) > 10 else 96
-
-    @property
-    def bytes(self) -> int:
-        """What it takes of the page."""
-        parts = [*self.reference, *(uri for s in self.shown for uri in (*s.images, *s.heat))]
-        return sum(map(len, parts))
+        return 55 if len(self.reference) > 10 else 96
 
 
 def render(measurement: Measurement, missing: Sequence[str] = ()) -> str:
@@ -91,32 +86,29 @@ def render(measurement: Measurement, missing: Sequence[str] = ()) -> str:
         (rows.row(measurement, a, r, a.name), strip(r, low, high))
         for a, r in measurement.all_readings()
     ]
-    return (
-        templates()
-        .get_template("page.html.j2")
-        .render(
-            m=measurement,
-            headline=rows.headline(measurement),
-            baseline_name=rows.baseline_name(measurement),
-            tiles=tiles(baseline, rows.row(measurement, last, reading, last.name)),
-            stairs=stairs(measurement),
-            main=rows.MAIN,
-            main_rows=rows.main_rows(measurement),
-            every=rows.EVERY,
-            every_rows=every,
-            refusals=[(a.name, r) for a in measurement.artifacts for r in a.refusals],
-            memory_reasons=[
-                (a.name, a.memory) for a in measurement.artifacts if a.memory and a.memory.reason
-            ],
-            missing=missing,
-            gallery=gallery(measurement),
-            heat_css=palette_css(),
-            plot_wide=plot(measurement, width=860, height=400),
-            plot_narrow=plot(measurement, width=350, height=330),
-                commands=recipe.commands(measurement),
-            last=last,
-            last_names=last.name,
-        )
+    template = templates().get_template("page.html.j2")
+    return template.render(
+        m=measurement,
+        headline=rows.headline(measurement),
+        baseline_name=rows.baseline_name(measurement),
+        tiles=tiles(baseline, rows.row(measurement, last, reading, last.name)),
+        stairs=stairs(measurement),
+        main=rows.MAIN,
+        main_rows=rows.main_rows(measurement),
+        every=rows.EVERY,
+        every_rows=every,
+        refusals=[(a.name, r) for a in measurement.artifacts for r in a.refusals],
+        memory_reasons=rows.memory_reasons(measurement),
+        gallery=gallery(measurement),
+        heat_css=palette_css(),
+        plot_wide=plot(measurement, width=1140, height=460),
+        plot_narrow=plot(measurement, width=350, height=330),
+        commands=recipe.commands(measurement),
+        legend=[(name, shape(name, 7, 7, 5)) for name in runtimes],
+        last=last,
+        threads=rows.in_words(measurement.target.threads),
+        method=method(measurement),
+        warnings=[*stale(missing), *measurement.warnings],
     )
 
 
@@ -180,8 +172,8 @@ class Stair:
     speedup: float | None
     share: float
     """Of the greatest speed-up, for the bar."""
-    latency: str
-    runtime: str
+    place: str
+    """Latency and runtime, or why there is none."""
     detail: recipe.Detail | None
 
     @property
@@ -194,81 +186,95 @@ def stairs(measurement: Measurement) -> list[Stair]:
     """The baseline and every step after it."""
     table = rows.main_rows(measurement)
     gained = rows.gains(measurement)
-    details: list[Artifact | None] = [None] * (len(table) - len(measurement.artifacts))
-    details += measurement.artifacts
-    most = max((r.speedup or 0 for r in table), default=1) or 1
+    artifacts: list[Artifact | None] = [None] * (len(table) - len(measurement.artifacts))
+    artifacts += measurement.artifacts
     sentences = [None] * (len(table) - len(gained)) + gained
+    most = max((r.speedup or 0 for r in table), default=1) or 1
+    start = f"{measurement.name}, {rows.baseline_name(measurement)}"
     return [
         Stair(
             gain=sentence,
-            name=sentence.step
-            if sentence
-            else f"{measurement.name}, {rows.baseline_name(measurement)}",
+            name=sentence.step if sentence else start,
             speedup=r.speedup,
             share=(r.speedup or 0) / most,
-            latency=rows.milliseconds(r.latency_ms) if r.latency_ms is not None else rows.NOTHING,
-            runtime=r.runtime or "",
+            place=place_of(r, artifact),
             detail=recipe.detail(artifact) if artifact and artifact.kind != "original" else None,
         )
-        for r, sentence, artifact in zip(table, sentences, details, strict=True)
+        for r, sentence, artifact in zip(table, sentences, artifacts, strict=True)
     ]
+
+
+def place_of(row: rows.Row, artifact: Artifact | None) -> str:
+    """Latency and runtime of a row, or why the artifact was not measured."""
+    if row.latency_ms is not None:
+        return f"{rows.milliseconds(row.latency_ms)} on {row.runtime}"
+    return "; ".join(refusal.reason for refusal in artifact.refusals) if artifact else ""
 
 
 def gallery(measurement: Measurement) -> Gallery | None:
     """The pictures as data URIs, as many and as large as the page can carry."""
     if measurement.pictures is None:
         return None
-    many = len(measurement.pictures.indices)
-    found = None
     for side in SIDES:
-        count = many
-        while count >= min(4, many):
-            found = encode(measurement, count, side)
-            if found.bytes <= MOST_BYTES:
-                return found
-            count = count * 2 // 3
+        found = encode(measurement, side)
+        if len(found.reference) >= min(LEAST, len(measurement.pictures.indices)):
+            break
     return found
 
 
-def encode(measurement: Measurement, count: int, side: int) -> Gallery:
-    """The ``count`` pictures of least quality and the rest in order, at most ``side`` a side."""
+def encode(measurement: Measurement, side: int) -> Gallery:
+    """Pictures of at most ``side`` a side, the worst first, until the page is full."""
     pictures = measurement.pictures
     assert pictures is not None
-    last, _ = rows.last_measured(measurement)
-    assert last.best is not None
-    severity = last.best.quality.worst(measurement.count)
-    ranked = sorted(range(len(pictures.indices)), key=lambda i: severity.index(pictures.indices[i]))
-    chosen = ranked[:count]
-    reference = centre(pictures.reference[chosen], side)
-    images = {name: centre(array[chosen], side) for name, array in pictures.images.items()}
+    _, reading = rows.last_measured(measurement)
+    rank = {index: place for place, index in enumerate(reading.quality.worst(measurement.count))}
+    ranked = sorted(range(len(pictures.indices)), key=lambda i: rank[pictures.indices[i]])
+    reference = centre(pictures.reference, side)
+    # The original on another runtime looks like the original: its pictures would only take room.
+    original = measurement.artifacts[0].name
+    names = [name for name in pictures.images if name != original] or [original]
+    images = {name: centre(pictures.images[name], side) for name in names}
     gaps = {name: difference(array, reference) for name, array in images.items()}
-    most = scale_of([gap for name, gap in gaps.items() if name != measurement.artifacts[0].name])
-    shown = []
-    for artifact in measurement.artifacts:
-        if artifact.best is None or artifact.name not in images:
-            continue
-        quality = artifact.best.quality
-        places = [pictures.indices[i] for i in chosen]
-        shown.append(
-            Shown(
-                artifact.name,
-                artifact.best.runtime,
-                tuple(data_uri(png(image)) for image in images[artifact.name]),
-                tuple(data_uri(heat_png(gap, most)) for gap in gaps[artifact.name]),
-                tuple(caption(quality.ssim[p], quality.psnr_db[p]) for p in places),
-            )
-        )
+    most = scale_of(list(gaps.values()))
+    shown = {name: Shown(name) for name in images}
+    titles: list[str] = []
+    originals: list[str] = []
+    taken = 0
+    for i in ranked:
+        first = data_uri(png(reference[i]))
+        uris = {name: data_uri(png(array[i])) for name, array in images.items()}
+        heat = {name: data_uri(heat_png(gap[i], most)) for name, gap in gaps.items()}
+        taken += sum(map(len, (first, *uris.values(), *heat.values())))
+        if taken > MOST_BYTES:
+            break
+        index = pictures.indices[i]
+        titles.append(f"input {index}")
+        originals.append(first)
+        for name, one in shown.items():
+            best = measured_best(measurement, name)
+            one.runtime = best.runtime
+            one.images.append(uris[name])
+            one.heat.append(heat[name])
+            one.captions.append(caption(best.quality.ssim[index], best.quality.psnr_db[index]))
     height, width = measurement.image_shape[1:]
     tall, wide = min(height, side), min(width, side)
     return Gallery(
-        titles=tuple(f"input {pictures.indices[i]}" for i in chosen),
-        reference=tuple(data_uri(png(image)) for image in reference),
-        shown=tuple(shown),
+        titles=titles,
+        reference=originals,
+        shown=list(shown.values()),
         most=f"{most:.0%}".replace("%", " %"),
         cut=f"{wide}×{tall}" if (tall, wide) != (height, width) else None,
         pixelated=min(tall, wide) < SMOOTH,
         aspect=wide / tall,
     )
+
+
+def measured_best(measurement: Measurement, name: str) -> Reading:
+    """The best reading of an artifact that has pictures."""
+    artifact = measurement.artifact(name)
+    assert artifact is not None
+    assert artifact.best is not None
+    return artifact.best
 
 
 def caption(ssim: float | None, psnr_db: float | None) -> str:

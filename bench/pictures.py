@@ -21,17 +21,17 @@ PIXELS = 2_000_000
 Bytes = NDArray[np.uint8]
 
 
-def choose(quality: Quality, count: int, pixels: int) -> list[int]:
+def choose(quality: Quality, pixels: int) -> list[int]:
     """Which inputs are shown: the first few, and the worst of the artifact judged by ``quality``.
 
     Args:
-        quality: of the last artifact.
-        count: how many inputs there are.
+        quality: of the last artifact, input by input.
         pixels: of one image.
 
     Returns:
         Ascending numbers of inputs.
     """
+    count = len(quality.mse)
     many = min(count, MOST, max(4, PIXELS // pixels))
     chosen = set(quality.worst(max(1, many * WORST // MOST)))
     chosen |= set([i for i in range(count) if i not in chosen][: many - len(chosen)])
@@ -42,8 +42,9 @@ def displayed(images: NDArray[np.float32], value_range: tuple[float, float]) -> 
     """``(N, C, H, W)`` in the value range as ``(N, H, W, 1 or 3)`` bytes; NaN becomes black."""
     low, high = value_range
     scaled = np.nan_to_num((images - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    planes = np.round(scaled.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    return planes[..., :3] if planes.shape[3] >= 3 else planes[..., :1]
+    planes: Bytes = np.round(scaled.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    colours = 3 if planes.shape[3] >= 3 else 1
+    return planes[..., :colours]
 
 
 def centre(images: Bytes, side: int) -> Bytes:
@@ -51,7 +52,8 @@ def centre(images: Bytes, side: int) -> Bytes:
     _, height, width, _ = images.shape
     tall, wide = min(height, side), min(width, side)
     top, left = (height - tall) // 2, (width - wide) // 2
-    return images[:, top : top + tall, left : left + wide]
+    cut: Bytes = images[:, top : top + tall, left : left + wide]
+    return cut
 
 
 def difference(images: Bytes, reference: Bytes) -> NDArray[np.float32]:
@@ -61,7 +63,8 @@ def difference(images: Bytes, reference: Bytes) -> NDArray[np.float32]:
         ``(N, H, W)`` in [0, 1].
     """
     gap = np.abs(images.astype(np.float32) - reference.astype(np.float32)) / 255
-    return gap.mean(axis=3, dtype=np.float32)
+    averaged: NDArray[np.float32] = gap.mean(axis=3, dtype=np.float32)
+    return averaged
 
 
 def png(image: Bytes) -> bytes:
@@ -83,7 +86,7 @@ def heat_png(gap: NDArray[np.float32], most: float) -> bytes:
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
     image.putpalette(palette())
     packed = io.BytesIO()
-    image.save(packed, "PNG", optimize=True)
+    image.save(packed, "PNG")
     return packed.getvalue()
 
 

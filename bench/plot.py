@@ -6,7 +6,7 @@ matplotlib's SVG carries its own glyphs and colours; this is text that a reader 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -102,89 +102,81 @@ def frame_for(points: Sequence[Point], width: int, height: int) -> Frame:
 def axes(frame: Frame) -> list[str]:
     """Grid, ticks and titles."""
     parts = []
+    left, top = frame.left, frame.top
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
     for value in ssim_ticks(frame.least_ssim):
         y = frame.y(value)
-        parts.append(
-            f'<line class="grid" x1="{frame.left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
-        )
+        parts.append(line(left, y, right, y) + text("tick", left - 8, y + 4, f"{value:g}", "end"))
     for value in latency_ticks(frame.least_ms, frame.most_ms):
         x = frame.x(value)
-        parts.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{bottom}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:g}</text>'
-        )
-    parts.append(
-        f'<text class="axis" x="{right}" y="{frame.height - 6}" text-anchor="end">ms a batch, log scale</text>'
-    )
-    parts.append(f'<text class="axis" x="{frame.left}" y="{frame.height - 6}">← faster</text>')
-    parts.append(
-        f'<text class="axis" x="{frame.left + 8}" y="{frame.top + 4}">SSIM ↑ better</text>'
-    )
+        parts.append(line(x, top, x, bottom) + text("tick", x, bottom + 17, f"{value:g}", "middle"))
+    foot = frame.height - 6
+    parts.append(text("axis", right, foot, "ms a batch, log scale", "end"))
+    parts.append(text("axis", left, foot, "← faster", "start"))
+    parts.append(text("axis", left + 8, top + 4, "SSIM ↑ better", "start"))
     return parts
 
 
+def line(x1: float, y1: float, x2: float, y2: float) -> str:
+    """A line of the grid."""
+    return f'<line class="grid" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def text(kind: str, x: float, y: float, said: str, anchor: str) -> str:
+    """A text of a class, its anchor ``start``, ``middle`` or ``end``."""
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {where}>{escape(said)}</text>'
+
+
 def ssim_ticks(least: float) -> list[float]:
-    """Four to eight round values from ``least`` to 1."""
+    """Up to seven round values from ``least`` to 1."""
     span = 1 - least
-    step = next(
-        s
-        for s in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
-        if span / s <= 6
-    )
-    count = math.floor(span / step)
-    return [round(1 - i * step, 4) for i in range(count + 1)]
+    grades = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    step = next((s for s in grades if span / s <= 6), 1.0)
+    return [round(1 - i * step, 4) for i in range(math.floor(span / step) + 1)]
 
 
 def latency_ticks(low: float, high: float) -> list[float]:
-    """Round values: 1, 2, 5 of each decade; powers of ten alone where that is many."""
+    """Round values, the denser the shorter the scale; powers of ten alone on a long one."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if math.log10(high / low) < 2.6 else (1,)
+    span = math.log10(high / low)
+    grades = ((0.7, (1, 1.5, 2, 3, 4, 5, 7)), (1.6, (1, 2, 3, 5, 7)), (2.6, (1, 2, 5)))
+    factors = next((f for most, f in grades if span < most), (1,))
     found = [round(f * 10.0**d, 9) for d in decades for f in factors]
     return [v for v in found if low <= v <= high]
 
 
 def mark(frame: Frame, point: Point) -> str:
     """A reading: a disc, a square, a diamond or a triangle, so that colour is not needed."""
-    x, y = frame.x(point.latency_ms), frame.y(point.ssim)
     size = 6.5 if point.best else 4.0
-    said = escape(
-        f"{point.step} on {point.runtime}: {milliseconds(point.latency_ms)}, SSIM {point.ssim:.4f}"
-    )
+    figures = f"{milliseconds(point.latency_ms)}, SSIM {point.ssim:.4f}"
+    said = escape(f"{point.step} on {point.runtime}: {figures}")
     kind = f'class="mark {escape(point.runtime)}{"" if point.best else " other"}"'
-    return f"<g {kind}><title>{said}</title>{shape(point.runtime, x, y, size)}</g>"
+    form = shape(point.runtime, frame.x(point.latency_ms), frame.y(point.ssim), size)
+    return f"<g {kind}><title>{said}</title>{form}</g>"
 
 
 def shape(runtime: str, x: float, y: float, size: float) -> str:
     """The runtime's shape around a centre."""
-    s = size
     match runtime:
         case "torch":
-            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{s}"/>'
+            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"/>'
         case "onnxruntime":
-            return (
-                f'<rect x="{x - s:.1f}" y="{y - s:.1f}" width="{2 * s}" height="{2 * s}" rx="1"/>'
-            )
+            corners = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
         case "openvino":
-            corners = ((x, y - 1.3 * s), (x + 1.3 * s, y), (x, y + 1.3 * s), (x - 1.3 * s, y))
+            corners = [(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]
         case _:
-            corners = ((x, y - 1.2 * s), (x + 1.1 * s, y + 0.9 * s), (x - 1.1 * s, y + 0.9 * s))
-    return '<polygon points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in corners) + '"/>'
+            corners = [(0.0, -1.2), (1.1, 0.9), (-1.1, 0.9)]
+    points = " ".join(f"{x + a * size:.1f},{y + b * size:.1f}" for a, b in corners)
+    return f'<polygon points="{points}"/>'
 
 
-def labels(frame: Frame, points: Iterable[Point]) -> list[str]:
+def labels(frame: Frame, points: Sequence[Point]) -> list[str]:
     """The names of the best readings, each where it covers nothing, if there is such a place."""
-    points = list(points)
-    taken: list[Box] = []
+    taken: list[Box] = [(frame.left, frame.top - 10, frame.left + 100, frame.top + 10)]
     for p in points:
         x, y, r = frame.x(p.latency_ms), frame.y(p.ssim), 9 if p.best else 6
         taken.append((x - r, y - r, x + r, y + r))
-    taken.append((frame.left, frame.top - 10, frame.left + 100, frame.top + 10))
     inside = (frame.left, frame.top - 14, frame.width, frame.height - frame.bottom)
     parts = []
     for p in points:
@@ -194,27 +186,24 @@ def labels(frame: Frame, points: Iterable[Point]) -> list[str]:
         places = [label_box(p.step, x + dx, y + dy, side) for dx, dy, side in PLACES]
         box, side = min(places, key=lambda place: covered(place[0], taken, inside))
         taken.append(box)
-        anchor = {"left": "start", "middle": "middle", "right": "end"}[side]
-        at = {"left": box[0], "middle": (box[0] + box[2]) / 2, "right": box[2]}[side]
-        parts.append(
-            f'<text class="name" x="{at:.1f}" y="{box[3] - 4:.1f}" text-anchor="{anchor}">{escape(p.step)}</text>'
-        )
+        at = {"start": box[0], "middle": (box[0] + box[2]) / 2, "end": box[2]}[side]
+        parts.append(text("name", at, box[3] - 4, p.step, side))
     return parts
 
 
 PLACES = (
-    (12, 4, "left"),
-    (-12, 4, "right"),
+    (12, 4, "start"),
+    (-12, 4, "end"),
     (0, 24, "middle"),
     (0, -14, "middle"),
-    (10, 20, "left"),
-    (-10, 20, "right"),
-    (10, -11, "left"),
-    (-10, -11, "right"),
+    (10, 20, "start"),
+    (-10, 20, "end"),
+    (10, -11, "start"),
+    (-10, -11, "end"),
     (0, 40, "middle"),
     (0, -30, "middle"),
-    (14, 38, "left"),
-    (-14, 38, "right"),
+    (14, 38, "start"),
+    (-14, 38, "end"),
 )
 """Where a label may stand: offset of its baseline from the point, and its side towards it."""
 
@@ -222,7 +211,7 @@ PLACES = (
 def label_box(text: str, x: float, baseline: float, side: str) -> tuple[Box, str]:
     """The space that a label takes, at 7.2 pixels a letter."""
     width = 7.2 * len(text)
-    left = {"left": x, "middle": x - width / 2, "right": x - width}[side]
+    left = {"start": x, "middle": x - width / 2, "end": x - width}[side]
     return (left, baseline - 12, left + width, baseline + 4), side
 
 
@@ -268,7 +257,8 @@ def strip(reading: Reading, low: float, high: float, *, width: int = 150, height
         f"interquartile range {reading.spread:.0%} of the median"
     )
     return (
-        f'<svg class="strip {escape(reading.runtime)}" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{said}"><title>{said}</title>{dots}'
+        f'<svg class="strip {escape(reading.runtime)}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img" aria-label="{said}">'
+        f"<title>{said}</title>{dots}"
         f'<line x1="{median:.1f}" x2="{median:.1f}" y1="2" y2="{height - 2}"/></svg>'
     )

@@ -11,16 +11,10 @@ from bench.measurement import Artifact, Measurement
 
 GROUPS = {"onnx": "export", "openvino": "export", "trt": "export", "triton": "export"}
 """The program of each step that is not one of ``compress``."""
+COMMON = ("seed", "target")
+"""Parameters that every step takes."""
 MOST_LINES = 12
 """Longer lists in a step's report are cut; the artifact holds them whole."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """One step of the line that led to the last artifact."""
-
-    name: str
-    command: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ def commands(measurement: Measurement) -> list[str]:
     """The commands that made everything measured, in order, and the one that measured it."""
     original = measurement.artifacts[0]
     source = str(measurement.source.get("name") or measurement.name)
-    lines = []
+    lines: list[str] = []
     for artifact in measurement.artifacts[1:]:
         if not artifact.steps:
             continue
@@ -47,15 +41,8 @@ def commands(measurement: Measurement) -> list[str]:
         if artifact.parent == original.name and not lines:
             words.insert(2, source)
         lines.append(shlex.join(words))
-    lines.append(
-        shlex.join(
-            [
-                *["bench", "run", "--target"],
-                str(measurement.target),
-                *f"--seed {measurement.seed}".split(),
-            ]
-        )
-    )
+    measure = ["bench", "run", "--target", str(measurement.target), "--seed", str(measurement.seed)]
+    lines.append(shlex.join(measure))
     return lines
 
 
@@ -64,7 +51,8 @@ def command_words(artifact: Artifact) -> list[str]:
     step = artifact.steps[-1]
     group = "export" if artifact.kind == "export" else GROUPS.get(step["name"], "compress")
     words = [group, str(step["name"])]
-    for name, value in step["parameters"].items():
+    # What every step takes comes last: a reader looks for what this one was asked.
+    for name, value in sorted(step["parameters"].items(), key=lambda item: item[0] in COMMON):
         words += flag(name.replace("_", "-"), value)
     return words
 
@@ -90,18 +78,18 @@ def detail(artifact: Artifact) -> Detail | None:
     for key, value in report.items():
         title = key.replace("_", " ")
         if isinstance(value, Mapping):
-            lines = [f"{name}: {line_of(item)}" for name, item in value.items()]
+            entries = [f"{name}: {line_of(item)}" for name, item in value.items()]
         elif is_pair(value):
             facts.append((title, f"{number(value[0])} → {number(value[1])}"))
             continue
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            lines = [line_of(item) for item in value]
+            entries = [line_of(item) for item in value]
         else:
             facts.append((title, number(value)))
             continue
-        if lines:
-            shown = tuple(lines[:MOST_LINES])
-            lists.append((title, shown, len(lines) - len(shown)))
+        if entries:
+            shown = tuple(entries[:MOST_LINES])
+            lists.append((title, shown, len(entries) - len(shown)))
     return Detail(artifact.name, tuple(facts), tuple(lists)) if facts or lists else None
 
 

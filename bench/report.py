@@ -101,8 +101,8 @@ def markdown(measurement: Measurement, missing: Sequence[str] = ()) -> str:
     parts += [
         method(measurement),
         "",
-        f"{environment.cpu}, {environment.cores} cores, {environment.system}, Python {environment.python}; "
-        f"{libraries}; {environment.date}",
+        f"{environment.cpu}, {environment.cores} cores, {environment.system}, "
+        f"Python {environment.python}; {libraries}; {environment.date}",
     ]
     return "\n".join(parts) + "\n"
 
@@ -126,11 +126,12 @@ def method(measurement: Measurement) -> str:
     """How the figures were taken, in a sentence or two."""
     target, quality = measurement.target, measurement.baseline.quality
     return (
-        f"Latency of a batch of {target.batch} with {target.threads} threads: median of "
+        f"Latency of a batch of {target.batch} with {rows.in_words(target.threads)}: median of "
         f"{measurement.rounds} rounds in which every candidate ran once; speed-ups are medians of "
         f"ratios within a round, against {rows.baseline_name(measurement)}. Quality against the "
-        f"original on {measurement.count} inputs that no step was fitted on: SSIM of Wang et al. 2004 "
-        f"(Gaussian window 11x11, sigma 1.5, data range {quality.data_range:g}, channels averaged). "
+        f"original on {measurement.count} inputs that no step was fitted on: SSIM of Wang et al. "
+        f"2004 (Gaussian window 11x11, sigma 1.5, data range {quality.data_range:g}, channels "
+        "averaged). "
         "Memory is the peak of a fresh process."
     )
 
@@ -147,19 +148,16 @@ def stale(missing: Sequence[str]) -> list[str]:
 def show(measurement: Measurement, console: Console, missing: Sequence[str] = ()) -> None:
     """Everything on the terminal."""
     console.heading(f"{measurement.name}: {rows.headline(measurement)}")
-    compact = [c for c in rows.MAIN if not unused(c, rows.main_rows(measurement))]
-    console.table([c.title for c in compact], rows.cells(rows.main_rows(measurement), compact))
+    table = rows.main_rows(measurement)
+    for keys in rows.TERMINAL:
+        columns = [c for c in rows.MAIN if c.key in keys]
+        console.table([c.title for c in columns], rows.cells(table, columns))
     for gain in rows.gains(measurement):
         console.info(str(gain))
     for artifact in measurement.artifacts:
         for refusal in artifact.refusals:
             console.info(f"{artifact.name} on {refusal.runtime} was not measured: {refusal.reason}")
-        if artifact.memory and artifact.memory.reason:
-            console.info(f"memory of {artifact.name} was not measured: {artifact.memory.reason}")
+    for line in rows.memory_reasons(measurement):
+        console.info(line)
     for line in [*stale(missing), *measurement.warnings]:
         console.warn(line)
-
-
-def unused(column: rows.Column, table: Sequence[rows.Row]) -> bool:
-    """Whether a column is empty throughout."""
-    return all(getattr(row, column.key) is None for row in table)

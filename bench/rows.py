@@ -100,7 +100,7 @@ MAIN = (
     Column("latency_ms", "Latency", milliseconds),
     Column("p95_ms", "p95", milliseconds),
     Column("speedup", "Speed-up", times),
-    Column("change", "vs. before", times),
+    Column("change", "Change", times),
     Column("parameters", "Params", quantity),
     Column("macs", "MACs", quantity),
     Column("disk_bytes", "Disk", file_size),
@@ -111,6 +111,13 @@ MAIN = (
     Column("mse", "MSE", "{:.2g}".format),
 )
 """One row an artifact, on its best runtime."""
+
+TERMINAL = (
+    ("step", "runtime", "precision", "latency_ms", "speedup", "change"),
+    ("step", "p95_ms", "parameters", "macs", "disk_bytes", "memory_bytes"),
+    ("step", "ssim", "ssim_p5", "psnr_db", "mse"),
+)
+"""The same columns as three tables that fit a terminal of 80 columns."""
 
 EVERY = (
     Column("step", "Step", str),
@@ -138,12 +145,12 @@ BASELINE = "baseline"
 def row(measurement: Measurement, artifact: Artifact, reading: Reading | None, step: str) -> Row:
     """The figures of one reading; of an artifact that ran nowhere, those that need no run."""
     size = {"parameters": artifact.parameters, "macs": artifact.macs}
+    disk = {"disk_bytes": reading.deployed_bytes if reading else artifact.disk_bytes}
     if reading is None:
         empty = dict.fromkeys(Row.__dataclass_fields__)
-        return Row(**{**empty, **size, "step": step, "broken": 0})  # type: ignore[arg-type]
+        return Row(**{**empty, **size, **disk, "step": step, "broken": 0})  # type: ignore[arg-type]
     before = measurement.artifact(artifact.parent)
     rival = before.best if before else measurement.baseline
-    memory = artifact.memory if artifact.best is reading else None
     quality, execution = reading.quality, reading.execution
     return Row(
         step=step,
@@ -153,8 +160,7 @@ def row(measurement: Measurement, artifact: Artifact, reading: Reading | None, s
         p95_ms=reading.latency.percentile_ms(95),
         speedup=1 / reading.latency.ratio_to(measurement.baseline.latency),
         change=1 / reading.latency.ratio_to(rival.latency) if rival else None,
-        disk_bytes=reading.deployed_bytes,
-        memory_bytes=memory.peak_bytes if memory else None,
+        memory_bytes=reading.memory.peak_bytes if reading.memory else None,
         ssim=quality.ssim_mean,
         ssim_p5=quality.ssim_p5,
         ssim_worst=quality.ssim_worst,
@@ -165,6 +171,7 @@ def row(measurement: Measurement, artifact: Artifact, reading: Reading | None, s
         threads=execution.threads,
         broken=quality.broken,
         **size,
+        **disk,
     )
 
 
@@ -180,6 +187,15 @@ def main_rows(measurement: Measurement) -> list[Row]:
 def every_row(measurement: Measurement) -> list[Row]:
     """Each artifact on each runtime."""
     return [row(measurement, a, r, a.name) for a, r in measurement.all_readings()]
+
+
+def memory_reasons(measurement: Measurement) -> list[str]:
+    """Why memory has no figure, a line each."""
+    return [
+        f"memory of {a.name} on {r.runtime} was not measured: {r.memory.reason}"
+        for a, r in measurement.all_readings()
+        if r.memory and r.memory.reason
+    ]
 
 
 def cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
@@ -236,9 +252,14 @@ def headline(measurement: Measurement) -> Headline:
     execution = reading.execution
     where = (
         f"{execution.runtime}, {execution.precision}, batch {measurement.target.batch}, "
-        f"{execution.threads} {'thread' if execution.threads == 1 else 'threads'}"
+        f"{in_words(execution.threads)}"
     )
     return Headline(faster(figures.speedup), baseline_name(measurement), quality, where)
+
+
+def in_words(threads: int | None) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{threads} thread" if threads == 1 else f"{threads} threads"
 
 
 def faster(speedup: float) -> str:
@@ -274,9 +295,8 @@ def gains(measurement: Measurement) -> list[Gain]:
     for artifact in measurement.artifacts[1:]:
         parent = measurement.artifact(artifact.parent)
         before = row(measurement, parent, parent.best, parent.name) if parent else None
-        found.append(
-            gain(row(measurement, artifact, artifact.best, artifact.name), before, artifact.name)
-        )
+        now = row(measurement, artifact, artifact.best, artifact.name)
+        found.append(gain(now, before, artifact.name))
     return found
 
 
@@ -295,7 +315,7 @@ def gain(now: Row, before: Row | None, name: str) -> Gain:
         elif now.ssim is not None and before.ssim is not None:
             moved = now.ssim - before.ssim
             costs.append(
-                f"SSIM {before.ssim:.4f} to {now.ssim:.4f} ({moved:+.4f})"
+                f"SSIM {before.ssim:.4f} to {now.ssim:.4f} ({signed(moved, '.4f')})"
                 if abs(moved) >= 5e-5
                 else f"SSIM stays {now.ssim:.4f}"
             )
@@ -305,8 +325,13 @@ def gain(now: Row, before: Row | None, name: str) -> Gain:
             ("disk", before.disk_bytes, now.disk_bytes),
         )
         costs += [
-            f"{what} {new / old - 1:+.0%}".replace("%", " %")
+            f"{what} {signed(100 * (new / old - 1), '.0f')} %"
             for what, old, new in pairs
             if old and new is not None and abs(new / old - 1) >= 0.005
         ]
     return Gain(name, before.step if before else BASELINE, speed, tuple(costs))
+
+
+def signed(value: float, form: str) -> str:
+    """A change with its sign, the minus as long as the plus."""
+    return f"{value:+{form}}".replace("-", "−")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from compress.prune import Prune
 from compress.quantize import Quantize
 from compress.rewrite import Rewrite
 from compress.separable import Separable
 from compress.step import Step
 from genslim.command import Common
-from genslim.console import Console
-from genslim.generator import Generator
-from genslim.stepping import open_source, working_on
+
+if TYPE_CHECKING:
+    from genslim.console import Console
+    from genslim.generator import Generator
+
+PRUNE, SEPARABLE, REWRITE, QUANTIZE, COMMON = Prune(), Separable(), Rewrite(), Quantize(), Common()
+"""Every flag at its default; frozen, so that functions can share them."""
 
 
-def prune(source: str | None = None, /, *, step: Prune = Prune(), common: Common = Common()) -> None:
+def prune(source: str | None = None, /, *, step: Prune = PRUNE, common: Common = COMMON) -> None:
     """Remove channels, the weakest first, and win the quality back by distillation.
 
     Parameters
@@ -26,7 +32,7 @@ def prune(source: str | None = None, /, *, step: Prune = Prune(), common: Common
 
 
 def separable(
-    source: str | None = None, /, *, step: Separable = Separable(), common: Common = Common()
+    source: str | None = None, /, *, step: Separable = SEPARABLE, common: Common = COMMON
 ) -> None:
     """Swap convolutions for depthwise-separable ones where that is faster and quality holds.
 
@@ -39,7 +45,7 @@ def separable(
 
 
 def rewrite(
-    source: str | None = None, /, *, step: Rewrite = Rewrite(), common: Common = Common()
+    source: str | None = None, /, *, step: Rewrite = REWRITE, common: Common = COMMON
 ) -> None:
     """Rewrite layers exactly, at no cost of quality, where the target is faster for it.
 
@@ -52,7 +58,7 @@ def rewrite(
 
 
 def quantize(
-    source: str | None = None, /, *, step: Quantize = Quantize(), common: Common = Common()
+    source: str | None = None, /, *, step: Quantize = QUANTIZE, common: Common = COMMON
 ) -> None:
     """Quantize to INT8 or FP16.
 
@@ -66,6 +72,8 @@ def quantize(
 
 def take_step(source: str | None, step: Step, common: Common, *, following: str) -> None:
     """Apply ``step`` to what ``source`` names and leave the result in its run."""
+    from genslim.stepping import open_source, working_on
+
     console = common.console()
     if common.dry_run:
         generator = open_source(source, common)

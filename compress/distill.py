@@ -123,7 +123,7 @@ def distill(
 
 
 def pooled(teacher: Generator, inputs: Inputs, batch_size: int) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches of inputs and the teacher's images, each used ``USES`` times, newly mixed each time."""
+    """Batches of inputs and the teacher's images, each used ``USES`` times, newly mixed."""
     size = 16 * batch_size
     while True:
         pool = inputs.draw(size)

@@ -43,6 +43,7 @@ class RoundedInput:
         self.learning = True
 
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The layer's arguments, the first rounded once its range is known."""
         x, *rest = arguments
         if self.learning:
             self.low = min(self.low, float(x.detach().min()))

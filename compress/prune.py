@@ -1,26 +1,20 @@
 """Structured pruning: whole channels are removed, so that every runtime is faster for it.
 
-Which channels must go together is torch-pruning's dependency graph (Fang et al. 2023,
-arXiv 2301.12900); a group's channels are ranked by the L2 norm of their weights over all layers
-of the group (Li et al. 2016, arXiv 1608.08710). Groups that reach the picture are left whole.
+The weakest channels of every group go, by :mod:`compress.cutting`; groups that reach the picture
+are left whole. Quality is won back by distillation from the original.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import Tensor, nn
-
-from compress.distill import distill
 from compress.step import Outcome, Step
-from genslim.console import Console
 from genslim.errors import UserError
-from genslim.generator import Generator
-from genslim.inputs import Inputs
-from genslim.size import Size, size_of
 
-PRUNABLE = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+if TYPE_CHECKING:
+    from genslim.console import Console
+    from genslim.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,13 @@ class Prune(Step):
 
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Cut, then recover."""
-        pruned, cut = self.cut(generator)
+        from compress.cutting import cut_to_size, cut_uniformly
+        from compress.distill import distill
+
+        if self.of == "channels":
+            pruned, cut = cut_uniformly(generator, self.ratio, self.round_to)
+        else:
+            pruned, cut = cut_to_size(generator, self.ratio, self.of, self.round_to)
         outcome = Outcome({"module": pruned}, changed=cut.changed, left=cut.left)
         if not cut.changed:
             outcome.figures["note"] = "nothing could be removed"
@@ -67,124 +67,3 @@ class Prune(Step):
                 "recovery_seconds": done.seconds,
             }
         return outcome
-
-    def cut(self, generator: Generator) -> tuple[nn.Module, Cut]:
-        """A pruned copy of the module, and what was cut from it."""
-        if self.of == "channels":
-            return cut_uniformly(generator, self.ratio, self.round_to)
-        return self.cut_to_size(generator)
-
-    def cut_to_size(self, generator: Generator) -> tuple[nn.Module, Cut]:
-        """Find the ratio of channels that removes the asked share of parameters or MACs."""
-        whole = size_of(generator)
-
-        def removed(module: nn.Module) -> float:
-            left = size_of(replace(generator, module=module))
-            return 1 - measure(left, self.of) / measure(whole, self.of)
-
-        low, high = 0.0, 1.0
-        best: tuple[nn.Module, Cut] | None = None
-        for _ in range(8):
-            middle = (low + high) / 2
-            module, cut = cut_uniformly(generator, middle, self.round_to)
-            share = removed(module)
-            if share <= self.ratio:
-                low, best = middle, (module, cut)
-            else:
-                high = middle
-            if abs(share - self.ratio) < 0.01:
-                return module, cut
-        return best or cut_uniformly(generator, low, self.round_to)
-
-
-@dataclass
-class Cut:
-    """Which layers lost channels and which did not."""
-
-    changed: list[str] = field(default_factory=list)
-    left: list[dict[str, str]] = field(default_factory=list)
-
-
-def measure(size: Size, of: str) -> int:
-    """Parameters or MACs."""
-    return size.parameters if of == "params" else size.macs
-
-
-def cut_uniformly(generator: Generator, ratio: float, round_to: int) -> tuple[nn.Module, Cut]:
-    """Remove ``ratio`` of the channels of every group, the weakest first.
-
-    Returns:
-        The pruned copy, and what was cut: a layer a line, and the layers left whole with reasons.
-    """
-    import torch_pruning
-
-    module = generator.trainable().eval().requires_grad_(True)
-    protected = protected_layers(generator, round_to)
-    names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRUNABLE)}
-    before = {name: out_channels(layer) for name, layer in names.items()}
-    if len(protected) < len(names):
-        torch_pruning.pruner.BasePruner(
-            module,
-            example_of(generator),
-            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=ratio,
-            round_to=round_to,
-            ignored_layers=[names[name] for name in protected],
-        ).step()
-    cut = Cut()
-    for name, layer in names.items():
-        channels, kept = before[name], out_channels(layer)
-        if kept < channels:
-            cut.changed.append(f"{name}: {channels} to {kept} channels")
-        else:
-            reason = protected.get(name, f"{channels} channels can't lose {ratio:.0%} in steps of {round_to}")
-            cut.left.append({"what": name, "reason": reason})
-    return module, cut
-
-
-def protected_layers(generator: Generator, round_to: int) -> dict[str, str]:
-    """The layers that must keep their channels, with reasons: found by cutting each, and looking.
-
-    A cut that changes the shape of the output, or that the module can't run with, shows a layer
-    whose channels are laid out in a fixed way: the colours, what feeds a pixel shuffle.
-    """
-    import torch_pruning
-
-    assert generator.module is not None
-    expected = generator(named_example(generator)).shape
-    reasons: dict[str, str] = {}
-    for name, original in generator.module.named_modules():
-        if not isinstance(original, PRUNABLE):
-            continue
-        if out_channels(original) <= round_to:
-            reasons[name] = f"has only {out_channels(original)} channels"
-            continue
-        trial = generator.trainable().eval().requires_grad_(True)
-        layer = trial.get_submodule(name)
-        linear = isinstance(layer, nn.Linear)
-        cut = torch_pruning.prune_linear_out_channels if linear else torch_pruning.prune_conv_out_channels
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(trial, example_of(generator))
-            graph.get_pruning_group(layer, cut, list(range(round_to))).prune()
-            shape = replace(generator, module=trial)(named_example(generator)).shape
-        except Exception as error:  # torch-pruning and the module fail in ways of their own
-            reasons[name] = f"can't be cut alone ({type(error).__name__}): what follows has a fixed layout"
-            continue
-        if shape != expected:
-            reasons[name] = "its channels are the picture's"
-    return reasons
-
-
-def out_channels(layer: nn.Module) -> int:
-    """How many channels a convolution or linear layer makes."""
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
-
-
-def named_example(generator: Generator) -> dict[str, Tensor]:
-    """One input of the usual size, drawn like any other."""
-    return Inputs(generator.signature, "calibration").draw(1)
-
-
-def example_of(generator: Generator) -> tuple[Tensor, ...]:
-    """The same, in the order of ``forward``."""
-    return tuple(named_example(generator).values())

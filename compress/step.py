@@ -12,19 +12,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genslim.console import SILENT, Console
 from genslim.errors import GenslimError, UserError
-from genslim.generator import Generator, StepRecord, check_finite
-from genslim.inputs import Inputs
-from genslim.metrics import ssim
-from genslim.runtimes import runtime
-from genslim.size import size_of
 from genslim.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genslim.generator import Generator
 
 PROBES = 4
 """Inputs that a result is tried on before it is given back."""
@@ -68,6 +65,11 @@ class Step(ABC):
         Raises:
             UserError: the step can't do what was asked of this generator.
         """
+        import torch
+
+        from genslim.generator import StepRecord
+        from genslim.size import size_of
+
         self.check(generator)
         torch.manual_seed(self.seed)
         before = size_of(generator)
@@ -99,6 +101,9 @@ class Step(ABC):
         Raises:
             UserError: a parameter is out of its range, or the generator is not sound.
         """
+        from genslim.generator import check_finite
+        from genslim.runtimes import runtime
+
         runtime(self.settled_target(generator).runtime).require()
         if generator.signature.needs_images:
             raise UserError(
@@ -113,7 +118,10 @@ class Step(ABC):
         return Target.parse(self.target).settled(generator.signature)
 
     def ssim_of(self, generator: Generator, count: int = 64) -> float:
-        """Mean SSIM to the original on inputs that no step is fitted on, on the target's runtime."""
+        """Mean SSIM to the original on inputs that nothing is fitted on, on the target."""
+        from genslim.inputs import Inputs
+        from genslim.metrics import ssim
+
         inputs = Inputs(generator.signature, "validation", self.seed).draw(count)
         target = self.settled_target(generator)
         expected = generator.original(inputs)
@@ -122,6 +130,10 @@ class Step(ABC):
 
     def verify(self, before: Generator, after: Generator) -> None:
         """Raise GenslimError where the result broke a promise that every step makes."""
+        import torch
+
+        from genslim.inputs import Inputs
+
         assert after.signature == before.signature
         if after.module is not None and before.module is not None:
             ours = {p.data_ptr() for p in before.module.parameters()}
@@ -131,9 +143,8 @@ class Step(ABC):
         expected = images_of(before, inputs, self.settled_target(before))
         images = images_of(after, inputs, self.settled_target(after))
         if images.shape != expected.shape:
-            raise GenslimError(
-                f"{self.name} changed the output from {list(expected.shape)} to {list(images.shape)}"
-            )
+            shapes = f"{list(expected.shape)} to {list(images.shape)}"
+            raise GenslimError(f"{self.name} changed the output from {shapes}")
         if not bool(torch.isfinite(images).all()):
             raise GenslimError(f"{self.name} made outputs that are NaN or infinite")
         if float(images.std()) < 1e-3 * float(expected.std()):
@@ -142,6 +153,10 @@ class Step(ABC):
 
 def images_of(generator: Generator, inputs: Mapping[str, Tensor], target: Target) -> Tensor:
     """The generator's images: by its module where it has one, else on the target's runtime."""
+    import torch
+
+    from genslim.runtimes import runtime
+
     if generator.onnx is None:
         return generator(inputs)
     with runtime(target.runtime).open(generator, target) as session:

@@ -1,4 +1,4 @@
-"""Gain or revert: what is done for speed is measured on the target and kept only where it gained."""
+"""Gain or revert: what is done for speed is measured on the target, and kept where it gained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 15
 
 @dataclass(frozen=True)
 class Trial:
-    """The latency of a candidate on the target, beside the unchanged generator's in the same rounds."""
+    """A candidate's latency on the target, beside the unchanged generator's in the same rounds."""
 
     milliseconds: float
     ratio: float

@@ -1,22 +1,10 @@
-"""The commands of the ``export`` program."""
+"""The commands of the ``export`` program. Everything heavy is imported when one is run."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Literal
 
-from export.exporter import Exporter
 from genslim.command import Common
-from genslim.errors import GateFailed
-from genslim.run import Run
-from genslim.stepping import existing_artifact, open_source, working_on
-from genslim.storage import TEMPORARY, write_errors
-
-NEXT = "bench report"
 
 
 def onnx(
@@ -30,14 +18,15 @@ def onnx(
     """Export to one ONNX file: dynamic shapes, standard operators, parity checked.
 
     Args:
-        source: What to export: an artifact or run folder, or anything else that is a source. Default: the
-            newest artifact of the newest run.
+        source: What to export: an artifact or run folder, or anything else that is a source.
+            Default: the newest artifact of the newest run.
         precision: auto: as the generator is; fp16: weights, inputs and outputs in 16 bits.
-        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32, 0.02 for
-            fp16, 0.25 for int8.
+        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
+            0.02 for fp16, 0.25 for int8.
         common: what every command takes.
     """
     from export.onnx import Onnx
+    from export.working import export_source
 
     export_source(Onnx(common.output, tolerance, precision), source, common)
 
@@ -53,14 +42,16 @@ def openvino(
     """Export to OpenVINO: model.xml and model.bin, parity checked on OpenVINO itself.
 
     Args:
-        source: What to export: an artifact or run folder, or anything else that is a source. Default: the
-            newest artifact of the newest run.
-        precision: auto: weights as the generator has them; fp16: stored in 16 bits, which halves the file.
-        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32, 0.02 for
-            fp16, 0.25 for int8.
+        source: What to export: an artifact or run folder, or anything else that is a source.
+            Default: the newest artifact of the newest run.
+        precision: auto: weights as the generator has them; fp16: stored in 16 bits, which halves
+            the file.
+        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
+            0.02 for fp16, 0.25 for int8.
         common: what every command takes.
     """
     from export.openvino import OpenVino
+    from export.working import export_source
 
     export_source(OpenVino(common.output, tolerance, precision), source, common)
 
@@ -73,66 +64,20 @@ def trt(
     tolerance: float | None = None,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
-    """Build a TensorRT engine, with the tensorrt package or else tensorrt_rtx; no GPU is needed for
-    the latter.
+    """Build a TensorRT engine, with the tensorrt package or else with tensorrt_rtx.
+
+    The latter needs no GPU to build.
 
     Args:
-        source: What to export: an artifact or run folder, or anything else that is a source. Default: the
-            newest artifact of the newest run.
-        precision: auto: as the generator is; fp16: what is float in 16 bits; fp32, int8: the generator must
-            be that already.
-        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32, 0.02 for
-            fp16, 0.25 for int8.
+        source: What to export: an artifact or run folder, or anything else that is a source.
+            Default: the newest artifact of the newest run.
+        precision: auto: as the generator is; fp16: what is float in 16 bits; fp32, int8: the
+            generator must be that already.
+        tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
+            0.02 for fp16, 0.25 for int8.
         common: what every command takes.
     """
     from export.tensorrt import TensorRt
+    from export.working import export_source
 
     export_source(TensorRt(common.output, tolerance, precision), source, common)
-
-
-def export_source(exporter: Exporter, source: str | None, common: Common) -> None:
-    """Export ``source``, keep the result as an artifact of its run, and put it where -o says.
-
-    Raises:
-        GateFailed: the result is not good enough; it is kept as ``NN-name-rejected``.
-    """
-    console = common.console()
-    within = replace(common, output=None)  # -o is the exporter's here, not a run folder
-    if common.dry_run:
-        found = existing_artifact(source)
-        generator = open_source(str(found) if found else source, within)
-        exporter.check(generator)
-        console.info(f"would export {generator.label}: {exporter}")
-        console.finish({"dry_run": True, "exporter": asdict(exporter)}, wrote=None, following=None)
-        return
-    with working_on(source, within) as place, staging(place.run) as folder:
-        console.heading(f"export {exporter.name} {place.generator.label}")
-        exported = exporter.write(place.generator, folder, console)
-        rejected = bool(exported.failures)
-        saved = place.run.append(
-            exported.generator,
-            f"{exporter.name}-rejected" if rejected else exporter.name,
-            parent=place.parent,
-            kind="export",
-        )
-    record = saved.steps[-1]
-    facts = {"artifact": str(saved.path), "passed": not rejected, **record.report}
-    if rejected:
-        console.finish(facts, wrote=None, following=None)
-        raise GateFailed("; ".join(exported.failures), hint=f"kept as {saved.path}")
-    wrote = str(saved.path)
-    if exporter.path is not None:
-        files = exporter.publish(saved)
-        facts["files"] = {name: str(path) for name, path in files.items()}
-        wrote = f"{', '.join(facts['files'].values())} and {wrote}"
-    console.info(f"{record.report['bytes'] / 1e6:.2f} MB, {record.report['precision']}")
-    console.finish(facts, wrote=wrote, following=NEXT)
-
-
-@contextmanager
-def staging(run: Run) -> Iterator[Path]:
-    """A folder for files in the making; the run sweeps it away if the command is killed."""
-    with write_errors(run.path):
-        folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}export-", dir=run.path)
-    with folder as name:
-        yield Path(name)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from export.exporter import Kind
 from genslim.errors import UserError
+from genslim.generator import Generator
+from genslim.inputs import Inputs
 from genslim.onnx_graph import float_type, load_model, onnx_of
+from genslim.runtimes import runtime
+from genslim.signature import Signature
+from genslim.target import Target
 
 if TYPE_CHECKING:
-    from genslim.generator import Generator
+    import onnx
+
+PROBES = 4
+"""Inputs that the range of fp16 is tried on."""
 
 
 def graph_of(generator: Generator, precision: str) -> bytes:
@@ -48,3 +58,42 @@ def kind_of(graph: bytes) -> Kind:
     if any(node.op_type == "QuantizeLinear" for node in load_model(graph).graph.node):
         return "int8"
     return "fp16" if float_type(graph) == "float16" else "fp32"
+
+
+def beyond_half(graph: bytes, signature: Signature) -> list[str]:
+    """Which tensors of an fp16 graph leave the range of fp16 on real inputs, a line each.
+
+    ONNX Runtime's CPU provider computes such a graph in fp32 and rounds where a result is handed
+    out, so its pictures look right where a GPU's are black or NaN. Here every tensor is handed out.
+
+    Raises:
+        UserError: inputs can't be drawn.
+    """
+    import onnx
+
+    if float_type(graph) != "float16":
+        return []
+    model = load_model(graph)
+    shown = {value.name for value in model.graph.output}
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    halves = [v for v in inferred if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16]
+    made = {name for node in model.graph.node for name in node.output}
+    model.graph.output.extend(v for v in halves if v.name in made - shown)
+    probe = Generator("probe", signature, {}, onnx=model.SerializeToString())
+    drawn = {n: t.numpy() for n, t in Inputs(signature, "parity").draw(PROBES).items()}
+    with runtime("onnxruntime").open(probe, Target("onnxruntime").settled(signature)) as session:
+        outputs = session.run(drawn)
+    bad = [name for name, array in outputs.items() if not np.isfinite(array).all()]
+    if not bad:
+        return []
+    maker = {name: node.name or node.op_type for node in model.graph.node for name in node.output}
+    return [
+        f"{len(bad)} of {len(outputs)} tensors leave the range of fp16 (65504), "
+        f"the first behind {maker[first_of(bad, model)]}"
+    ]
+
+
+def first_of(names: list[str], model: onnx.ModelProto) -> str:
+    """Which of ``names`` is computed first."""
+    ordered = [name for node in model.graph.node for name in node.output]
+    return min(names, key=ordered.index)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from export.exporter import Exporter, Product
-from export.graph import graph_of, kind_of
+from export.graph import beyond_half, graph_of, kind_of
 from genslim.artifact import installed
 from genslim.console import Console
 from genslim.generator import Generator
@@ -42,6 +42,7 @@ class Onnx(Exporter):
                 "opset": {o.domain or "ai.onnx": o.version for o in model.opset_import},
                 "operators": len(model.graph.node),
             },
+            failures=beyond_half(graph, generator.signature),
         )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from export.exporter import Exporter, Product
-from export.graph import graph_of, kind_of
+from export.graph import beyond_half, graph_of, kind_of
 from export.signed import signed
 from genslim.console import Console
 from genslim.errors import GenslimError
@@ -88,7 +88,10 @@ class TensorRt(Exporter):
                 "engine": inspected,
                 "run": run,
             },
-            failures=refusals(asked, built.products, inspected),
+            failures=[
+                *refusals(asked, built.products, inspected),
+                *beyond_half(graph, generator.signature),
+            ],
         )
 
 

@@ -21,7 +21,7 @@ Judge = Callable[[nn.Module], dict[str, float]]
 
 
 class Adversarial(Objective):
-    """A generator of latents against a discriminator of images."""
+    """A generator of latents against a discriminator of images and their classes."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Adversarial(Objective):
         discriminator: nn.Module,
         *,
         latent: int,
+        class_of: Callable[[Tensor], Tensor],
         judge: Judge,
         seed: int,
         lr: float = 3e-4,
@@ -40,6 +41,7 @@ class Adversarial(Objective):
             generator, avg_fn=partial(warmed_average, average_decay), use_buffers=True
         )
         self.latent = latent
+        self.class_of = class_of
         self.judge_generator = judge
         self.random = torch.Generator().manual_seed(seed)
         self.lr = lr
@@ -55,17 +57,19 @@ class Adversarial(Objective):
             for group in optimiser.param_groups:
                 group["lr"] = self.lr * linear_decay(progress)
         generator_step, discriminator_step = self.optimisers
-        fakes = self.generator(torch.randn(len(images), self.latent, generator=self.random))
+        z = torch.randn(len(images), self.latent, generator=self.random)
+        fakes, classes = self.generator(z), self.class_of(z)
 
         self.discriminator.requires_grad_(True)
-        real, fake = self.discriminator(images), self.discriminator(fakes.detach())
+        real = self.discriminator(images, labels)
+        fake = self.discriminator(fakes.detach(), classes)
         discriminator_loss = softplus(-real).mean() + softplus(fake).mean()
         discriminator_step.zero_grad()
         discriminator_loss.backward()
         discriminator_step.step()
 
         self.discriminator.requires_grad_(False)
-        generator_loss = softplus(-self.discriminator(fakes)).mean()
+        generator_loss = softplus(-self.discriminator(fakes, classes)).mean()
         generator_step.zero_grad()
         generator_loss.backward()
         generator_step.step()

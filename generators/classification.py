@@ -14,7 +14,7 @@ class Classification(Objective):
     """A classifier of images, judged by its accuracy on ``test``."""
 
     def __init__(self, classifier: nn.Module, test: Digits, *, seed: int, lr: float = 2e-3) -> None:
-        self.classifier = classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classifier: nn.Module = classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.test = test
         self.lr = lr
         self.random = torch.Generator().manual_seed(seed)

@@ -32,7 +32,13 @@ def list_entries(*, json: bool = False, quiet: bool = False) -> None:
         figures = made.get("figures", {})
         shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         rows.append(
-            [entry.name, entry.kind, f"{parameters:,}", shown or "not trained", made.get("command", "")]
+            [
+                entry.name,
+                entry.kind,
+                f"{parameters:,}",
+                shown or "not trained",
+                made.get("command", ""),
+            ]
         )
         data.append({"name": entry.name, "kind": entry.kind, "parameters": parameters, **made})
     console.table(["name", "kind", "parameters", "quality", "trained by"], rows)

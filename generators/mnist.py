@@ -55,7 +55,7 @@ def load(folder: Path, split: str) -> Digits:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The file ``name`` or ``name.gz`` in ``folder`` (or its ``MNIST/raw``, as torchvision keeps it)."""
+    """``name`` or ``name.gz`` in ``folder``, or in its ``MNIST/raw``, as torchvision keeps it."""
     for place in (folder, folder / "MNIST" / "raw", folder / "raw"):
         for candidate in (place / name, place / f"{name}.gz"):
             if candidate.is_file():

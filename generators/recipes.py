@@ -23,6 +23,7 @@ def dcgan_mnist(test: Digits, seed: int) -> Objective:
         dcgan.Generator(),
         dcgan.Discriminator(),
         latent=dcgan.LATENT,
+        class_of=dcgan.class_of,
         judge=partial(recognise_samples, load_shipped("digit-classifier"), latent=dcgan.LATENT),
         seed=seed,
     )

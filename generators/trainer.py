@@ -8,6 +8,7 @@ wrong is seen while it runs.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from generators.mnist import Digits
 from generators.objective import Objective
-from generators.shipped import save_weights
 from generators.sheet import write_sheet
+from generators.shipped import save_weights
 from genslim.console import Console
 from genslim.errors import GateFailed
 
@@ -57,7 +58,7 @@ def train(
             for images, labels in batches(data, schedule.batch_size, random):
                 losses = objective.train_batch(images, labels, done / steps)
                 for name, value in losses.items():
-                    if value != value or abs(value) == float("inf"):
+                    if not math.isfinite(value):
                         raise GateFailed(
                             f"{name} became {value} in epoch {epoch}",
                             hint="lower the learning rate or change the seed",

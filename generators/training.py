@@ -64,7 +64,8 @@ def train_entry(
     for figure, least in chosen.least.items():
         if verdict[figure] < least:
             raise GateFailed(
-                f"{name} reached {figure} {verdict[figure]:.4f}, less than {least}; weights kept in {path}",
+                f"{name} reached {figure} {verdict[figure]:.4f}, less than {least}; "
+                f"weights kept in {path}",
                 hint="train for more epochs or with another seed",
             )
     return recipe

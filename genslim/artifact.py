@@ -37,6 +37,9 @@ ORIGINAL = "00-original"
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 LIBRARIES = ("genslim", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "nncf")
+DTYPES = ("float32", "float16", "bfloat16")
+WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What JSON that is not a record raises when it is read as one."""
 
 Kind = Literal["original", "step", "export"]
 
@@ -76,7 +79,9 @@ def save(
             if generator.module is not None and keep_weights:
                 edits = difference(build_source(generator.source), generator.module)
                 state = generator.module.state_dict()
-                save_file({k: v.detach().contiguous() for k, v in state.items()}, staging / WEIGHTS)
+                # Copies, because safetensors refuses tied weights, which share memory.
+                copies = {k: v.detach().clone().contiguous() for k, v in state.items()}
+                save_file(copies, staging / WEIGHTS)
             if generator.onnx is not None:
                 (staging / GRAPH).write_bytes(generator.onnx)
             for name, file in generator.files.items():
@@ -139,24 +144,39 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        newest, needed = (
-            record["format"],
-            ("source", "signature", "edits", "steps", "files", "kind"),
-        )
-        if newest > FORMAT:
+        if record["format"] > FORMAT:
             raise UserError(
-                f"{path} has format {newest}; this version reads up to {FORMAT}",
+                f"{path} has format {record['format']}; this version reads up to {FORMAT}",
                 hint="upgrade genslim",
             )
-        if missing := [key for key in needed if key not in record]:
-            raise KeyError(", ".join(missing))
+        check_record(record)
     except FileNotFoundError:
         raise UserError(
             f"{folder} is no artifact: it has no {RECORD}", hint="name one that does"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error})", hint="make the artifact again") from error
+    except (OSError, *WRONG) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error})", hint="make the artifact again"
+        ) from error
     return dict(record)
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Raise one of ``WRONG`` where a part of a record is missing or not what it should be."""
+    for key in ("name", "kind"):
+        if not isinstance(record[key], str):
+            raise TypeError(f"{key!r} is no text")
+    for key in ("source", "edits", "files"):
+        if not isinstance(record[key], dict):
+            raise TypeError(f"{key!r} is no object")
+    for name, expected in record["files"].items():
+        if name != Path(name).name or not isinstance(expected["sha256"], str):
+            raise ValueError(f"{name!r} is no file of this folder")
+    if record["dtype"] not in DTYPES:
+        raise ValueError(f"unknown dtype {record['dtype']!r}")
+    Signature.from_json(record["signature"])
+    for step in record["steps"]:
+        StepRecord(**step)
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

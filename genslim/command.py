@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +164,7 @@ def with_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 def description(function: Callable[..., Any], command: Command) -> str:
     """The function's docstring up to its list of parameters, and the command's shorthands."""
     text = inspect.getdoc(function) or command.summary
-    text = text.partition("\n\nParameters\n---")[0]
+    text = re.split(r"\n\n(?:Parameters\n-+|Args:|Returns:|Raises:)\n", text)[0]
     if command.shorthands:
         pairs = (f"{short} for {' '.join(words)}" for short, words in command.shorthands.items())
         text += f"\n\nShorthands: {', '.join(pairs)}."

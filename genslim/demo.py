@@ -52,7 +52,10 @@ def demo(*, output: Path | None = None, quiet: bool = False) -> int:
         except MissingDependency as error:  # the chain goes on without TensorRT
             console.info(f"skipped: {error}")
         except GenslimError as error:
-            console.info(f"stopped after {time.monotonic() - started:.0f} s; {run} keeps what was made")
+            console.info(
+                f"stopped after {time.monotonic() - started:.0f} s; {run} keeps what was made"
+            )
             raise error
-    console.info(f"\n{time.monotonic() - started:.0f} s in all; the page to look at: {run}/report/report.html")
+    seconds = time.monotonic() - started
+    console.info(f"\n{seconds:.0f} s in all; the page to look at: {run}/report/report.html")
     return 0

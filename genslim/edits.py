@@ -7,6 +7,7 @@ construct it, so nothing is pickled and nothing but the classes listed here can 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,18 +70,22 @@ def construct(spec: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: the spec names a class that is not in the list, or arguments that don't fit.
     """
-    arguments = dict(spec)
-    name = arguments.pop("class", None)
-    if name == "Sequential":
-        layers = nn.Sequential()
-        for key, child in spec["children"].items():
-            layers.add_module(key, construct(child))
-        return layers
-    if name not in LAYERS:
-        raise UserError(f"an edit names the layer class {name!r}", hint="the artifact is not sound")
+    name = spec.get("class") if isinstance(spec, Mapping) else None
     try:
-        return LAYERS[name][0](**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+        if name == "Sequential":
+            return nn.Sequential(
+                OrderedDict((key, construct(child)) for key, child in spec["children"].items())
+            )
+        if not isinstance(name, str) or name not in LAYERS:
+            raise UserError(
+                f"an edit names the layer class {name!r}", hint="the artifact is not sound"
+            )
+        kind, known = LAYERS[name]
+        arguments = {key: value for key, value in spec.items() if key != "class"}
+        if strange := arguments.keys() - {*known, "bias"}:
+            raise TypeError(f"unknown arguments {sorted(strange)}")
+        return kind(**arguments)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"an edit of {name} can't be built: {error}", hint="the artifact is not sound"
         ) from error

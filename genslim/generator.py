@@ -50,7 +50,7 @@ class Generator:
 
     @property
     def original(self) -> Generator:
-        """The generator before all steps: the teacher of every recovery and the judge's reference."""
+        """The generator before all steps: what recovery learns from and quality is judged by."""
         return self.ancestor or self
 
     @property

@@ -43,7 +43,8 @@ def to_fp16(model: bytes) -> bytes:
         The same graph under the same names; its inputs and outputs of type float are float16.
 
     Raises:
-        GenslimError: a weight or a scale does not fit into fp16, or an operator is unknown.
+        GenslimError: a weight or a scale does not fit into fp16, or the graph has an operator of
+            unknown types, control flow, or a defect.
     """
     import onnx
     from onnx import inliner
@@ -52,9 +53,15 @@ def to_fp16(model: bytes) -> bytes:
 
     if float_type(model) == "float16":
         return model
-    converted = Conversion(inliner.inline_local_functions(load_model(model))).run()
-    onnx.checker.check_model(converted, full_check=True)
-    return converted.SerializeToString()
+    try:
+        converted = Conversion(inliner.inline_local_functions(load_model(model))).run()
+        onnx.checker.check_model(converted, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise GenslimError(
+            f"the graph is not valid ONNX: {' '.join(str(error).split())[:300]}",
+            hint="export it again",
+        ) from error
+    return bytes(converted.SerializeToString())
 
 
 class Conversion:
@@ -104,11 +111,10 @@ class Conversion:
     def convert(self, node: onnx.NodeProto) -> None:
         """Give one node inputs of the types it takes, and note the types it makes."""
         import onnx
-        from onnx import numpy_helper
 
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
             raise GenslimError(
-                f"{node.op_type} {node.name!r} holds a subgraph; fp16 graphs have no control flow here",
+                f"{node.op_type} {node.name!r} holds a subgraph, which has no fp16 form here",
                 hint="export the generator without branches, or keep fp32",
             )
         if node.op_type == "Constant" and node.output[0] in self.floats:
@@ -127,24 +133,14 @@ class Conversion:
                 formal = schema.inputs[min(index, len(schema.inputs) - 1)]
                 want: Type = "float" if on_sizes or not takes_half(schema, formal) else "float16"
                 taken.input[index] = self.cast(name, want, node, index)
-        made: list[Type] = []
         for index, name in enumerate(node.output):
             if name in self.floats:
                 formal = schema.outputs[min(index, len(schema.outputs) - 1)]
                 self.types[name] = (
                     "float" if on_sizes or not takes_half(schema, formal) else "float16"
                 )
-                made.append(self.types[name])
-        if "float16" in made:
-            for attribute in taken.attribute:
-                if attribute.name in ("to", "dtype") and attribute.i == number("float"):
-                    attribute.i = number("float16")
-                elif attribute.type == attribute.TENSOR:
-                    array = numpy_helper.to_array(attribute.t)
-                    attribute.t.CopyFrom(numpy_helper.from_array(halved(array, node.output[0])))
-            if node.op_type == "ConstantOfShape" and not node.attribute:
-                zero = numpy_helper.from_array(np.zeros(1, np.float16))
-                taken.attribute.append(onnx.helper.make_attribute("value", zero))
+        if any(self.types.get(name) == "float16" for name in node.output):
+            halve_attributes(taken)
         self.nodes.append(taken)
 
     def computes_sizes(self, node: onnx.NodeProto) -> bool:
@@ -156,7 +152,7 @@ class Conversion:
         return any(name in self.sizes for name in used) and all(name in known for name in used)
 
     def cast(self, name: str, want: Type, node: onnx.NodeProto, index: int) -> str:
-        """The name under which ``name`` has the type ``want``; makes a Cast where it has another."""
+        """The name under which ``name`` has the type ``want``; makes a Cast where needed."""
         import onnx
 
         if name in self.constants:
@@ -226,10 +222,25 @@ class Conversion:
             return onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
         except onnx.defs.SchemaError:
             raise GenslimError(
-                f"{node.op_type} {node.name!r} is no standard ONNX operator ({node.domain or 'ai.onnx'}), "
-                "so its types are unknown",
+                f"{node.op_type} {node.name!r} is no standard ONNX operator "
+                f"({node.domain or 'ai.onnx'}), so its types are unknown",
                 hint="export with standard operators alone, or keep fp32",
             ) from None
+
+
+def halve_attributes(node: onnx.NodeProto) -> None:
+    """Make a node's attributes that name or hold the type float say fp16."""
+    from onnx import helper, numpy_helper
+
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype") and attribute.i == number("float"):
+            attribute.i = number("float16")
+        elif attribute.type == attribute.TENSOR and attribute.t.data_type == number("float"):
+            array = halved(numpy_helper.to_array(attribute.t), node.output[0])
+            attribute.t.CopyFrom(numpy_helper.from_array(array))
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        zero = numpy_helper.from_array(np.zeros(1, np.float16))
+        node.attribute.append(helper.make_attribute("value", zero))
 
 
 def takes_half(schema: OpSchema, formal: OpSchema.FormalParameter) -> bool:

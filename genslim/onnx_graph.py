@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from genslim.errors import GenslimError
+from genslim.errors import GenslimError, UserError
 from genslim.signature import BATCH, Signature
 
 if TYPE_CHECKING:
@@ -79,10 +79,25 @@ def export_module(module: nn.Module, signature: Signature) -> bytes:
 
 
 def load_model(blob: bytes) -> onnx.ModelProto:
-    """Parse a serialised model."""
-    import onnx
+    """Parse a serialised model.
 
-    return onnx.load_model_from_string(blob)
+    Raises:
+        UserError: it is damaged, or no ONNX model.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model_from_string(blob)
+    except DecodeError as error:
+        raise UserError(
+            f"the ONNX model is damaged or cut short ({len(blob)} bytes)", hint="export it again"
+        ) from error
+    if not model.graph.input or not model.graph.output:
+        raise UserError(
+            "this is no ONNX model: it has no inputs or outputs", hint="export it again"
+        )
+    return model
 
 
 def float_type(blob: bytes) -> str:

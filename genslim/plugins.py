@@ -1,4 +1,4 @@
-"""The groups of commands that installed packages announce as entry points in ``genslim.commands``."""
+"""The groups of commands that packages announce as entry points in ``genslim.commands``."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,14 @@ class Run:
             parent=parent,
             keep_weights=generator.onnx is None and kind != "export",
         )
+
+    def abandon(self) -> None:
+        """Remove a run that holds no more than what it began with. The caller holds the lock."""
+        if all(path.name == artifact.ORIGINAL for path in self.artifacts):
+            shutil.rmtree(self.path / artifact.ORIGINAL, ignore_errors=True)
+            with suppress(OSError):  # what else lies there is someone else's
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -49,7 +49,8 @@ def working_on(source: str | None, common: Common) -> Iterator[Place]:
     """Open ``source`` in its run, or start a run with it, and hold the run's lock.
 
     An artifact is worked on in its own run; anything else, and anything with ``--output``, becomes
-    ``00-original`` of a run of its own.
+    ``00-original`` of a run of its own. A run started for work that then fails is taken away
+    again: it would be the newest, and the next command would go on with it.
 
     Raises:
         UserError: the source or the run won't do.
@@ -74,6 +75,10 @@ def working_on(source: str | None, common: Common) -> Iterator[Place]:
                     f"the run {run.path} began with another generator ({original.name})",
                     hint="name another folder with -o",
                 )
-        else:
-            original = run.start(fresh)
-        yield Place(original, run, artifact.ORIGINAL)
+            yield Place(original, run, artifact.ORIGINAL)
+            return
+        try:
+            yield Place(run.start(fresh), run, artifact.ORIGINAL)
+        except BaseException:
+            run.abandon()
+            raise

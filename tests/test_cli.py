@@ -11,7 +11,7 @@ from conftest import Cli, installed_program, run_program
 import genslim.command
 from genslim.command import Command, Common, Group, report_errors
 from genslim.errors import GateFailed, MissingDependency, UserError
-from genslim.main import groups
+from genslim.plugins import groups
 
 PROGRAMS = ("genslim", "compress", "export", "bench", "generators")
 HEAVY = ("torch", "numpy", "onnx", "openvino", "rich", "cyclopts", "matplotlib", "PIL")
@@ -92,9 +92,7 @@ def test_an_unknown_command_is_one_line_with_what_there_is(cli: Cli, name: str) 
         (("genslim", "shell-init", "fish"), "fish"),
     ],
 )
-def test_an_unknown_flag_or_value_is_named(
-    cli: Cli, words: tuple[str, ...], named: str
-) -> None:
+def test_an_unknown_flag_or_value_is_named(cli: Cli, words: tuple[str, ...], named: str) -> None:
     line = cli(*words).refused()
     assert named in line
     assert f"see {words[0]} {words[1]} --help" in line
@@ -161,7 +159,9 @@ def say(source: str | None = None, /, *, loud: bool = False, common: Common = Co
     return 0
 
 
-GROUP = Group("tell", "For tests.", (Command("say", "say it", "test_cli:say", {"--shout": ("--loud",)}),))
+GROUP = Group(
+    "tell", "For tests.", (Command("say", "say it", "test_cli:say", {"--shout": ("--loud",)}),)
+)
 
 
 def test_flags_come_from_the_function_and_its_dataclasses(
@@ -206,7 +206,13 @@ def test_help_of_a_command_shows_flags_defaults_and_shorthands(
 ) -> None:
     assert GROUP(["say", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for part in ("Say what was heard.", "--loud", "In capitals.", "--shout for --loud", "--dry-run"):
+    for part in (
+        "Say what was heard.",
+        "--loud",
+        "In capitals.",
+        "--shout for --loud",
+        "--dry-run",
+    ):
         assert part in text
     assert "broken in the source over two lines." in text
     assert "Parameters" not in text.split("Usage")[1].split("Arguments")[0]

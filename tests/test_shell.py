@@ -1,4 +1,4 @@
-"""``genslim shell-init`` in real shells: the program's commands reach it, the builtin keeps the rest."""
+"""``genslim shell-init`` in real shells: the program gets its commands, the builtin the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli, Outcome, run_program
 
-from genslim.main import groups
+from genslim.plugins import groups
 
 FAKE = """\
 #!/bin/sh

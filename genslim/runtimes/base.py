@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from genslim.errors import MissingDependency
+from genslim.errors import MissingDependency, UserError
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -102,3 +102,15 @@ class Runtime(ABC):
         if reason := self.missing():
             what, _, hint = reason.partition("; ")
             raise MissingDependency(f"runtime {self.name}: {what}", hint=hint or None)
+
+    def require_takes(self, generator: Generator) -> None:
+        """Raise UserError where this runtime has no way to run the generator."""
+        if not self.takes(generator):
+            forms = ["module"] * (generator.module is not None)
+            forms += ["graph"] * (generator.onnx is not None) + sorted(generator.files)
+            others = [r for r in ("torch", "onnxruntime", "openvino") if r != self.name]
+            raise UserError(
+                f"runtime {self.name} can't run {generator.label}, "
+                f"which is {', '.join(forms)} alone",
+                hint=f"use another runtime ({', '.join(others)}) or an artifact from before it",
+            )

@@ -50,6 +50,7 @@ class OnnxRuntime(Runtime):
         from genslim.onnx_graph import onnx_of
 
         self.require()
+        self.require_takes(generator)
         if target.precision == "bf16":
             raise UserError(
                 "ONNX Runtime's CPU provider has no bf16", hint="use openvino, or precision=auto"
@@ -63,6 +64,8 @@ class OnnxRuntimeSession(Session):
     def __init__(self, model: bytes, target: Target) -> None:
         import onnxruntime
 
+        from genslim.onnx_graph import float_type
+
         assert target.threads is not None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = target.threads
@@ -70,6 +73,9 @@ class OnnxRuntimeSession(Session):
         options.log_severity_level = 4  # errors are raised; warnings are about its own fusions
         # Threads that spin between runs would steal the cores from whatever is timed in turn.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if float_type(model) == "float16":
+            # Its integer operators take no fp16 scales, and merging Q/DQ pairs into them fails.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         with tempfile.TemporaryDirectory(prefix="genslim-") as folder:
             optimised = Path(folder) / "optimised.onnx"
             options.optimized_model_filepath = str(optimised)

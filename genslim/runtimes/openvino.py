@@ -52,6 +52,7 @@ class OpenVino(Runtime):
         from genslim.onnx_graph import onnx_of
 
         self.require()
+        self.require_takes(generator)
         if "model.xml" in generator.files:
             return OpenVinoSession(str(generator.files["model.xml"]), generator, target)
         return OpenVinoSession(onnx_of(generator), generator, target)
@@ -115,7 +116,10 @@ class OpenVinoSession(Session):
 
 
 def require_bf16(core: Any) -> None:
-    """Raise MissingDependency where the CPU has no bf16: OpenVINO would use fp32 in silence."""
+    """Raise MissingDependency where the CPU has no bf16.
+
+    OpenVINO would say nothing and emulate it, five times slower than fp32, or use fp32.
+    """
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         name = " ".join(core.get_property("CPU", "FULL_DEVICE_NAME").split())
         raise MissingDependency(

@@ -30,10 +30,7 @@ class PyTorch(Runtime):
 
     def open(self, generator: Generator, target: Target) -> Session:
         """Run the module with ``target.threads`` intra-op threads."""
-        if generator.module is None:
-            raise UserError(
-                f"{generator.label} has no module to run in PyTorch", hint="use another runtime"
-            )
+        self.require_takes(generator)
         if target.precision == "bf16":
             raise UserError("the torch runtime runs modules as they are", hint="precision=auto")
         return PyTorchSession(generator, target)

@@ -1,10 +1,13 @@
 """``package.module:factory``: a function of the user's that returns the module.
 
-Its inputs are told by ``--input``, its weights by ``--weights``.
+Its inputs are told by ``--input``, its weights by ``--weights``. The one source that is code:
+naming it runs it, and so does opening an artifact of it, which looks the name up on this machine
+again.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +20,7 @@ from genslim.errors import UserError
 from genslim.generator import Generator, run_module
 from genslim.signature import BATCH, Images, Input, Output, Prior, Signature
 from genslim.sources.base import Source, SourceOptions
-from genslim.sources.weights import parse_shape, read_state
+from genslim.sources.weights import first_line, parse_shape, read_state
 
 
 class Factory(Source):
@@ -60,15 +63,25 @@ class Factory(Source):
 def call_factory(text: str) -> nn.Module:
     """The module that ``package.module:factory`` returns, in evaluation mode.
 
+    The working folder is searched last, so that a project's own code is found without being
+    installed and can hide nothing that is.
+
     Raises:
         UserError: it can't be imported, called without arguments, or returns no module.
     """
     place, _, name = text.partition(":")
+    if place.partition(".")[0] in sys.stdlib_module_names:
+        raise UserError(
+            f"{text} is in Python's standard library, where no generators are",
+            hint="name your own package.module:factory",
+        )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         module = getattr(import_module(place), name)()
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # whatever the user's code raises is about that code
         raise UserError(
-            f"can't get a module from {text}: {error}",
+            f"can't get a module from {text}: {type(error).__name__}: {first_line(error)}",
             hint="name a function without required arguments in an importable module",
         ) from error
     if not isinstance(module, nn.Module):
@@ -101,7 +114,7 @@ def signature_by_trial(module: nn.Module, text: str, options: SourceOptions) -> 
     except Exception as error:  # whatever the user's module raises is about its input
         raise UserError(
             f"{text} does not take inputs of shape {[list(t.shape) for t in trial.values()]}: "
-            + str(error).splitlines()[0][:160],
+            + first_line(error),
             hint="name the shape it takes: --input [NAME:]SHAPE",
         ) from error
     if images.ndim != 4:

@@ -6,6 +6,7 @@ records, so that a compressed generator loads without the original file.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,23 +69,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about old pickles: nothing the user can act on
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise UserError(
             f"{path} is not a sound safetensors file ({error})",
             hint="it is damaged or cut short: fetch it again",
         ) from error
     except Exception as error:  # torch.load raises whatever the damage provokes
-        reason = (
-            str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        )
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+        if refused_for_code(error):
             raise UserError(
                 f"{path} is a pickle that holds more than weights; it was not executed",
                 hint="convert it to safetensors where you trust it",
             ) from error
         raise UserError(
-            f"can't read {path} as weights ({reason})",
+            f"can't read {path} as weights ({first_line(error)})",
             hint="it is damaged or cut short: fetch it again",
         ) from error
     for wrapper in ("params_ema", "params", "state_dict", "model", "model_state_dict"):
@@ -119,11 +119,21 @@ def recognise(state: Mapping[str, Tensor], what: str) -> Any:
             f"spandrel recognises no architecture in {what} ({len(state)} tensors)",
             hint="name its class instead: package.module:factory --weights FILE --input SHAPE",
         ) from error
-    except (RuntimeError, KeyError, ValueError, AssertionError, IndexError) as error:
+    except Exception as error:  # whatever the tensors provoke in the architecture's code
         raise UserError(
-            f"the tensors in {what} fit no architecture: {str(error).splitlines()[0][:160]}",
+            f"the tensors in {what} fit no architecture: {first_line(error)}",
             hint="use weights from a sound checkpoint",
         ) from error
+
+
+def refused_for_code(error: Exception) -> bool:
+    """Whether ``torch.load`` refused a sound pickle because it names functions or classes."""
+    return "Unsupported global" in str(error) or "Unsupported class" in str(error)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, shortened; its type's name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
 
 
 def signature_of(descriptor: Any, options: SourceOptions) -> Signature:

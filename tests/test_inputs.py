@@ -1,0 +1,131 @@
+"""Inputs come from seeds: alike for everyone, and never shared between purposes."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from genslim.errors import UserError
+from genslim.inputs import Inputs, Purpose, read_folder, stream_seed
+from genslim.signature import BATCH, Images, Input, Output, Prior, Signature
+
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+LATENTS = Signature(
+    (Input("z", (BATCH, 16), Prior()), Input("noise", (BATCH, 1, 4, 4), Prior("uniform", 3.0))), ()
+)
+
+
+def images_of(folder: Path, channels: int = 3, side: int = 16) -> Signature:
+    spec = Input("images", (BATCH, channels, side, side), Images(str(folder)))
+    return Signature((spec,), (Output("images", spec.shape, (0.0, 1.0)),))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(PURPOSES), st.integers(0, 2**31), st.integers(1, 9))
+def test_the_same_seed_draws_the_same(purpose: Purpose, seed: int, count: int) -> None:
+    ours, theirs = Inputs(LATENTS, purpose, seed), Inputs(LATENTS, purpose, seed)
+    for _ in range(2):
+        a, b = ours.draw(count), theirs.draw(count)
+        assert a.keys() == b.keys() == {"z", "noise"}
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_shapes_types_and_ranges_are_as_the_signature_says() -> None:
+    drawn = Inputs(LATENTS, "quality").draw(4000)
+    assert drawn["z"].shape == (4000, 16)
+    assert drawn["noise"].shape == (4000, 1, 4, 4)
+    assert drawn["z"].dtype == drawn["noise"].dtype == torch.float32
+    assert abs(float(drawn["z"].mean())) < 0.02
+    assert abs(float(drawn["z"].std()) - 1) < 0.02
+    assert 0 <= float(drawn["noise"].min()) < 0.01
+    assert 2.99 < float(drawn["noise"].max()) <= 3.0
+
+
+def test_a_stream_goes_on() -> None:
+    stream = Inputs(LATENTS, "recovery")
+    assert not torch.equal(stream.draw(4)["z"], stream.draw(4)["z"])
+
+
+def test_no_latent_is_drawn_for_two_purposes_or_two_seeds() -> None:
+    rows = [
+        tuple(row)
+        for purpose, seed in itertools.product(PURPOSES, range(3))
+        for row in Inputs(LATENTS, purpose, seed).draw(64)["z"].tolist()
+    ]
+    assert len(set(rows)) == len(rows)
+
+
+@given(st.sets(st.tuples(st.sampled_from(PURPOSES), st.integers(0, 10**6)), max_size=50))
+def test_stream_seeds_differ(keys: set[tuple[str, int]]) -> None:
+    assert len({stream_seed(*key) for key in keys}) == len(keys)
+
+
+def test_images_are_crops_in_0_to_1(image_folder: Path) -> None:
+    drawn = Inputs(images_of(image_folder), "calibration").draw(5)["images"]
+    assert drawn.shape == (5, 3, 16, 16)
+    assert drawn.dtype == torch.float32
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) <= 1
+    assert float(drawn.std()) > 0.02
+    again = Inputs(images_of(image_folder), "calibration").draw(5)["images"]
+    assert torch.equal(drawn, again)
+    assert Inputs(images_of(image_folder, channels=1), "parity").draw(2)["images"].shape[1] == 1
+
+
+def test_files_that_quality_is_judged_by_are_never_fitted_on(tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for index in range(12):  # one shade a file tells which file a crop is from
+        Image.new("RGB", (20, 20), (20 * index, 0, 0)).save(folder / f"{index}.png")
+
+    def shades(purpose: Purpose) -> set[int]:
+        crops = Inputs(images_of(folder), purpose).draw(200)["images"]
+        return {round(255 * shade) for shade in crops[:, 0, 0, 0].tolist()}
+
+    judged = shades("quality")
+    fitted = set().union(*(shades(p) for p in PURPOSES if p not in ("quality",)))
+    assert len(judged) == 3, "a quarter of the files"
+    assert judged.isdisjoint(fitted)
+    assert judged | fitted == {20 * index for index in range(12)}
+
+
+def test_the_split_goes_by_the_files_names_alone(image_folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(image_folder, moved)
+    ours = read_folder(image_folder, 3, 16)
+    theirs = read_folder(moved, 3, 16)
+    for a, b in zip(ours, theirs, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_pixels_are_read_as_they_are(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    for name in ("a.png", "b.bmp"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "note.txt").touch()
+    (fit,), (held_apart,) = read_folder(tmp_path, 3, 1)
+    assert torch.equal(fit, held_apart)
+    assert np.array_equal((fit.numpy() * 255).round().astype(np.uint8), pixels.transpose(2, 0, 1))
+
+
+def test_images_that_are_too_small(image_folder: Path) -> None:
+    with pytest.raises(UserError, match="holds 0 usable images"):
+        Inputs(images_of(image_folder, side=100), "quality").draw(1)
+    wide = Signature((Input("x", (BATCH, 3, 16, 90), Images(str(image_folder))),), ())
+    with pytest.raises(UserError, match="no image is as large as 16x90"):
+        Inputs(wide, "quality").draw(1)
+
+
+def test_images_without_a_folder() -> None:
+    signature = Signature((Input("x", (BATCH, 3, 16, 16), Images()),), ())
+    with pytest.raises(UserError, match="no folder was named"):
+        Inputs(signature, "quality").draw(1)
