@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +77,13 @@ def detail(artifact: Artifact) -> Detail | None:
     lists: list[tuple[str, tuple[str, ...], int]] = []
     for key, value in report.items():
         title = key.replace("_", " ")
-        if isinstance(value, Mapping):
-            entries = [f"{name}: {line_of(item)}" for name, item in value.items()]
+        if value is None:
+            continue
+        if not isinstance(value, Mapping | list | tuple):
+            facts.append((title, number(value)))
         elif is_pair(value):
             facts.append((title, f"{number(value[0])} → {number(value[1])}"))
-            continue
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            entries = [line_of(item) for item in value]
-        else:
-            facts.append((title, number(value)))
-            continue
-        if entries:
+        elif entries := entries_of(value):
             shown = tuple(entries[:MOST_LINES])
             lists.append((title, shown, len(entries) - len(shown)))
     return Detail(artifact.name, tuple(facts), tuple(lists)) if facts or lists else None
@@ -102,14 +98,29 @@ def is_pair(value: Any) -> bool:
     )
 
 
+def entries_of(value: Any) -> list[str]:
+    """A list or mapping in a line an entry; a list of mappings inside takes a line each."""
+    if not isinstance(value, Mapping):
+        return [line_of(item) for item in value]
+    lines = []
+    for key, item in value.items():
+        name = str(key).replace("_", " ")
+        if isinstance(item, list | tuple) and any(isinstance(one, Mapping) for one in item):
+            lines += [f"{name}: {line_of(one)}" for one in item]
+        elif item is not None:
+            lines.append(f"{name}: {line_of(item)}")
+    return lines
+
+
 def line_of(item: Any) -> str:
     """One entry of a list: text as it is, ``{"what": …, "reason": …}`` as a clause."""
     if isinstance(item, Mapping):
         if set(item) == {"what", "reason"}:
             return f"{item['what']}: {item['reason']}"
-        return ", ".join(f"{key} {number(value)}" for key, value in item.items())
+        known = ((str(k).replace("_", " "), v) for k, v in item.items() if v is not None)
+        return ", ".join(f"{key} {line_of(value)}" for key, value in known)
     if isinstance(item, list | tuple):
-        return ", ".join(number(v) for v in item)
+        return "[" + ", ".join(line_of(value) for value in item) + "]"
     return number(item)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from genslim.generator import Generator
@@ -25,6 +26,8 @@ class Cut:
 
     changed: list[str] = field(default_factory=list)
     left: list[dict[str, str]] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """For each layer that lost channels, the original's channels that it kept, int64."""
 
 
 def cut_uniformly(generator: Generator, ratio: float, round_to: int) -> tuple[nn.Module, Cut]:
@@ -38,17 +41,31 @@ def cut_uniformly(generator: Generator, ratio: float, round_to: int) -> tuple[nn
     module = generator.trainable().eval().requires_grad_(True)
     protected = protected_layers(generator, round_to)
     names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRUNABLE)}
+    name_of = {layer: name for name, layer in names.items()}
     before = {name: out_channels(layer) for name, layer in names.items()}
+    removed: dict[str, set[int]] = {name: set() for name in names}
     if len(protected) < len(names):
-        torch_pruning.pruner.BasePruner(
+        pruner = torch_pruning.pruner.BasePruner(
             module,
             example_of(generator),
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio=ratio,
             round_to=round_to,
             ignored_layers=[names[name] for name in protected],
-        ).step()
-    cut = Cut()
+        )
+        for group in pruner.step(interactive=True):
+            for dependency, channels in group:
+                name = name_of.get(dependency.target.module)
+                if name and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
+                    removed[name] |= set(channels)
+            group.prune()
+    cut = Cut(
+        kept={
+            name: torch.tensor(sorted(set(range(before[name])) - gone))
+            for name, gone in removed.items()
+            if gone
+        }
+    )
     for name, layer in names.items():
         channels, kept = before[name], out_channels(layer)
         if kept < channels:

@@ -36,18 +36,26 @@ def reason_to_leave(layer: nn.ConvTranspose2d) -> str | None:
     return None
 
 
-@torch.no_grad()
-def as_convolution(layer: nn.ConvTranspose2d) -> nn.Sequential:
-    """The convolution and pixel shuffle that compute what ``layer`` computes.
+def phase_taps(layer: nn.ConvTranspose2d) -> tuple[int, dict[tuple[int, int], int]]:
+    """Which tap of the kernel each phase of the output grid sees at which offset, along one side.
 
     Output pixel s*q + r takes input pixel q + t through kernel tap r + p - s*t, where that tap
     exists: so phase r is a convolution whose tap at offset t is that one.
+
+    Returns:
+        How far the offsets reach, and the tap for each ``(phase, offset)``.
     """
     (k, _), (s, _), p = layer.kernel_size, layer.stride, int(layer.padding[0])
-    taps = {
-        (r, t): r + p - s * t for r in range(s) for t in range(-k, k + 1) if 0 <= r + p - s * t < k
-    }
-    reach = max(abs(t) for _, t in taps)
+    places = ((r, t, r + p - s * t) for r in range(s) for t in range(-k, k + 1))
+    taps = {(r, t): tap for r, t, tap in places if 0 <= tap < k}
+    return max(abs(t) for _, t in taps), taps
+
+
+@torch.no_grad()
+def as_convolution(layer: nn.ConvTranspose2d) -> nn.Sequential:
+    """The convolution and pixel shuffle that compute what ``layer`` computes."""
+    s = layer.stride[0]
+    reach, taps = phase_taps(layer)
     convolution = nn.Conv2d(
         layer.in_channels,
         layer.out_channels * s * s,

@@ -31,7 +31,7 @@ TOLERANCES: Mapping[Kind, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 An int8 graph is compared with itself on another runtime: a value near a rounding boundary may fall
 to either side there, a whole quantization step, and such errors add up. There SSIM decides.
 """
-LEAST_SSIM: Mapping[Kind, float] = {"fp32": 0.999, "fp16": 0.99, "int8": 0.95}
+LEAST_SSIM: Mapping[Kind, float] = {"fp32": 0.999, "fp16": 0.99, "int8": 0.9}
 """Least SSIM allowed of any image, where SSIM is defined."""
 
 
@@ -152,11 +152,12 @@ class Exporter(ABC):
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:
         """Make the files in ``folder``."""
 
-    def check(self, generator: Generator) -> None:
-        """Check what was asked and what it is asked of; subclasses add to it.
+    def ready(self) -> None:
+        """Check what was asked, before anything is opened; subclasses add to it.
 
         Raises:
-            UserError: a parameter is out of its range, or the generator can't be exported.
+            UserError: a parameter is out of its range.
+            MissingDependency: this machine lacks what the format needs.
         """
         if self.tolerance is not None and not (
             self.tolerance > 0 and math.isfinite(self.tolerance)
@@ -165,6 +166,16 @@ class Exporter(ABC):
                 f"tolerance {self.tolerance} is no positive number",
                 hint="it is a part of the value range: --tolerance 0.001",
             )
+        self.destinations(["model" + self.suffixes[0]])
+
+    def check(self, generator: Generator) -> None:
+        """Check what was asked and what it is asked of.
+
+        Raises:
+            UserError: a parameter is out of its range, or the generator can't be exported.
+            MissingDependency: this machine lacks what the format needs.
+        """
+        self.ready()
         if generator.module is None and generator.onnx is None:
             raise UserError(
                 f"{generator.label} is exported files alone ({', '.join(generator.files)})",
@@ -175,7 +186,6 @@ class Exporter(ABC):
                 f"{generator.label} takes images, and no folder was named",
                 hint="name one: --images DIR",
             )
-        self.destinations(["model" + self.suffixes[0]])
 
     def allowed(self, kind: Kind) -> float:
         """The largest error allowed."""

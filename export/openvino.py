@@ -27,10 +27,10 @@ class OpenVino(Exporter):
     """auto: weights as the generator has them; fp16: stored in 16 bits, which halves the file.
     What they are computed in is the device's choice either way."""
 
-    def check(self, generator: Generator) -> None:
+    def ready(self) -> None:
         """OpenVINO must be installed."""
+        super().ready()
         runtime("openvino").require()
-        super().check(generator)
 
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:
         """Convert the graph and save it."""

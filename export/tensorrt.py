@@ -12,6 +12,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +30,8 @@ from genslim.target import Target
 
 ENGINE = "engine.plan"
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+MOVES = ("CONCATENATION", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE")
+"""Layers that only move values."""
 TYPES = {"HALF": "fp16", "FLOAT": "fp32", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
 
 LATENT_BATCH_MOST = 64
@@ -47,10 +50,10 @@ class TensorRt(Exporter):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """auto: as the generator is; fp16: what is float in 16 bits; fp32, int8: it must be that."""
 
-    def check(self, generator: Generator) -> None:
+    def ready(self) -> None:
         """One of the two libraries must be installed."""
+        super().ready()
         find_tensorrt()
-        super().check(generator)
 
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:
         """Build the engine; judge its graph on ONNX Runtime, which runs the same types."""
@@ -179,21 +182,33 @@ def side_range(spec: Input, axis: int, usual_batch: int) -> tuple[int, int, int]
 def product_types(network: Any) -> dict[str, int]:
     """Count the network's convolutions and matrix products by the type that they compute in.
 
-    One whose input comes from a DequantizeLinear is int8: that is what Q/DQ means to TensorRT.
+    One whose input comes from a DequantizeLinear, directly or through layers that only move
+    values, is int8: that is what Q/DQ means to TensorRT.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     made_by = {
-        layer.get_output(index).name: layer.type.name
+        layer.get_output(index).name: layer
         for layer in layers
         for index in range(layer.num_outputs)
     }
+
+    @cache
+    def quantized(name: str) -> bool:
+        layer = made_by.get(name)
+        if layer is None or layer.type.name not in MOVES:
+            return layer is not None and layer.type.name == "DEQUANTIZE"
+        many = layer.type.name == "CONCATENATION"  # the others' further inputs are shapes
+        return all(
+            quantized(layer.get_input(index).name)
+            for index in range(layer.num_inputs if many else 1)
+        )
+
     found: Counter[str] = Counter()
     for layer in layers:
         if layer.type.name in PRODUCTS:
             taken = layer.get_input(0)
-            quantized = made_by.get(taken.name) == "DEQUANTIZE"
             kind = taken.dtype.name
-            found["int8" if quantized else TYPES.get(kind, kind.lower())] += 1
+            found["int8" if quantized(taken.name) else TYPES.get(kind, kind.lower())] += 1
     return dict(found)
 
 

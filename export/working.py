@@ -24,6 +24,7 @@ def export_source(exporter: Exporter, source: str | None, common: Common) -> Non
     Raises:
         GateFailed: the result is not good enough; it is kept as ``NN-name-rejected``.
     """
+    exporter.ready()
     console = common.console()
     within = replace(common, output=None)  # -o is the exporter's here, not a run folder
     if common.dry_run:

@@ -43,6 +43,8 @@ def made(tiny_gan: Generator, working_folder: Path) -> Run:
             "left": [{"what": "net.9", "reason": "its channels are <the> picture's"}],
             "seconds": 1.5,
             "parameters": [1000, 500],
+            "engine": None,
+            "parity": {"max_error": 0.05, "of": [{"inputs": {"z": [1, 100]}, "problem": None}]},
         },
     )
     with run.locked():
@@ -156,6 +158,7 @@ def test_what_a_step_did_is_told(benched: Run) -> None:
     assert detail.lists == (
         ("changed", ("net.0: 256 to 128 channels",), 0),
         ("left", ("net.9: its channels are <the> picture's",), 0),
+        ("parity", ("max error: 0.05", "of: inputs z [1, 100]"), 0),
     )
 
 

@@ -247,6 +247,13 @@ def test_mistakes_are_one_line(cli: Cli, run: Run, arguments: list[str], expecte
     assert not [p for p in run.path.iterdir() if p.name.startswith(".tmp")]
 
 
+def test_a_mistake_starts_no_run(cli: Cli, compact_weights: Path, image_folder: Path) -> None:
+    """What can be known before the source is opened is said before a run is made of it."""
+    done = cli("export", "onnx", compact_weights, "--images", image_folder, "-o", "fast.plan")
+    assert "writes no .plan file" in done.refused()
+    assert not Path("runs").exists()
+
+
 def test_an_output_that_can_not_be_written_loses_nothing(cli: Cli, run: Run) -> None:
     Path("file").write_text("in the way")
     assert "can't write" in cli("export", "onnx", "-o", "file/fast.onnx").refused()

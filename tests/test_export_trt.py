@@ -59,6 +59,50 @@ def test_quantized_products_are_int8(quantized_gan: Generator) -> None:
 
 
 @needs_rtx
+def test_int8_is_seen_through_a_concatenation() -> None:
+    """As in dense blocks: the pairs stand before the concatenation, the product after it."""
+    quantize = [
+        node
+        for name in ("a", "b")
+        for node in (
+            helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{name}.q"]),
+            helper.make_node("DequantizeLinear", [f"{name}.q", "scale", "zero"], [f"{name}.f"]),
+        )
+    ]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Sigmoid", ["x"], ["b"]),
+        *quantize,
+        helper.make_node("Concat", ["a.f", "b.f"], ["both"], axis=1),
+        helper.make_node("DequantizeLinear", ["w.q", "scale", "zero"], ["w"]),
+        helper.make_node("Conv", ["both", "w"], ["inner"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["inner", "plain"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    random = np.random.default_rng(0)
+    weights = {
+        "scale": np.float32(0.05),
+        "zero": np.int8(0),
+        "w.q": random.integers(-127, 128, (8, 8, 3, 3), np.int8),
+        "plain": random.standard_normal((4, 8, 3, 3), np.float32),
+    }
+    shape = [1, 4, 16, 16]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "test",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+            [numpy_helper.from_array(np.asarray(v), name) for name, v in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    signature = Signature((Input("x", tuple(shape), Prior()),), (Output("y", (), (0.0, 1.0)),))
+    built = build(find_tensorrt(), model.SerializeToString(), signature)
+    assert built.products == {"int8": 1, "fp32": 1}
+
+
+@needs_rtx
 def test_exports_do_not_quantize(graph_gan: Generator) -> None:
     with pytest.raises(UserError, match="compress quantize --int8"):
         TensorRt("engine.plan", precision="int8")(graph_gan)
