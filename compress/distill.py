@@ -27,7 +27,7 @@ from genslim.metrics import ssim
 
 Batch = dict[str, Tensor]
 
-USES = 4
+USES = 2
 """How often each of the original's images is learned from before it is replaced."""
 VALIDATION = 64
 """Inputs that progress is shown on; disjoint from those learned from."""
@@ -51,9 +51,9 @@ def distill(
     *,
     seconds: float,
     seed: int,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-3,
     batch_size: int = 32,
-    recalibrate: bool = True,
+    adapt_norms: bool = True,
     console: Console = SILENT,
     what: str = "distilling",
 ) -> Recovered:
@@ -66,7 +66,8 @@ def distill(
         seed: of the inputs.
         learning_rate: at the start; Adam.
         batch_size: inputs a step.
-        recalibrate: first re-estimate the batch norms' statistics; needed after a cut.
+        adapt_norms: re-estimate the batch norms' statistics first and let them follow the weights;
+            needed after a cut. Where it is False they stay as they are.
         console: shows progress with the SSIM on unseen inputs.
         what: the bar's title.
 
@@ -82,7 +83,7 @@ def distill(
         images = in_batches(lambda part: run_module(student, signature, part), held)
         return float(ssim(images, expected, data_range=signature.data_range).mean())
 
-    if recalibrate:
+    if adapt_norms:
         recalibrate_norms(student, teacher, seed)
     before = after = quality()
     best, kept = before, copy.deepcopy(student.state_dict())
@@ -97,7 +98,7 @@ def distill(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * max(1e-3, (1 + cos(pi * spent / seconds)) / 2)
             inputs, images = next(batches)
-            train_mode(student)
+            train_mode(student, adapt_norms)
             drawn = run_module(student, signature, inputs)
             structure = 1 - ssim(drawn, images, data_range=signature.data_range).mean()
             loss = ((drawn - images) / unit).square().mean() + structure
@@ -163,9 +164,9 @@ def recalibrate_norms(student: nn.Module, teacher: Generator, seed: int, batches
     student.eval()
 
 
-def train_mode(module: nn.Module) -> None:
-    """Training mode with the batch norms' statistics kept: they are what runs in the end."""
+def train_mode(module: nn.Module, adapt_norms: bool) -> None:
+    """Training mode, in which batch norms go by the batch only where they may adapt."""
     module.train()
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.eval()
+            child.train(adapt_norms)

@@ -113,7 +113,7 @@ class Quantize(Step):
                 seconds=self.seconds,
                 seed=self.seed,
                 learning_rate=5e-4,
-                recalibrate=False,
+                adapt_norms=False,
                 console=console,
                 what="training as if quantized",
             )

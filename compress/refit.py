@@ -70,7 +70,9 @@ def inner(layer: nn.Module) -> int:
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)  # type: ignore[arg-type]
 
 
-def execution_order(module: nn.Module, generator: Generator, inputs: Mapping[str, Tensor]) -> list[str]:
+def execution_order(
+    module: nn.Module, generator: Generator, inputs: Mapping[str, Tensor]
+) -> list[str]:
     """Names of the leaf modules in the order in which they first run."""
     order: list[str] = []
     handles = [

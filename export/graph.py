@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.exporter import Kind
+from export.parity import untimed
 from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.onnx_graph import float_type, load_model, onnx_of
 from genslim.runtimes import runtime
 from genslim.signature import Signature
-from genslim.target import Target
 
 if TYPE_CHECKING:
     import onnx
@@ -81,7 +81,7 @@ def beyond_half(graph: bytes, signature: Signature) -> list[str]:
     model.graph.output.extend(v for v in halves if v.name in made - shown)
     probe = Generator("probe", signature, {}, onnx=model.SerializeToString())
     drawn = {n: t.numpy() for n, t in Inputs(signature, "parity").draw(PROBES).items()}
-    with runtime("onnxruntime").open(probe, Target("onnxruntime").settled(signature)) as session:
+    with runtime("onnxruntime").open(probe, untimed("onnxruntime", signature)) as session:
         outputs = session.run(drawn)
     bad = [name for name, array in outputs.items() if not np.isfinite(array).all()]
     if not bad:

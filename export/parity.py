@@ -87,7 +87,7 @@ def measure(reference: Generator, exported: Generator, on: str) -> Parity:
         UserError: inputs can't be drawn (images, and no folder named).
         GenslimError: a runtime refuses one of them.
     """
-    target = Target(on).settled(reference.signature)
+    target = untimed(on, reference.signature)
     with (
         open_reference(reference) as expected,
         runtime(on).open(exported, target) as session,
@@ -119,7 +119,12 @@ def open_reference(generator: Generator) -> Session:
         name = "torch"
     else:
         name = "onnxruntime"
-    return runtime(name).open(generator, Target(name).settled(generator.signature))
+    return runtime(name).open(generator, untimed(name, generator.signature))
+
+
+def untimed(name: str, signature: Signature) -> Target:
+    """A target on as many threads as PyTorch has, which OMP_NUM_THREADS may have limited."""
+    return Target(name, threads=torch.get_num_threads()).settled(signature)
 
 
 def compare_on(

@@ -16,10 +16,13 @@ from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 LATENT = 100
 CLASSES = 10
+TRUNCATION = 0.5
+"""Samples are drawn with this standard deviation, less than trained with: cleaner digits for a
+little less variety (the truncation trick, Brock et al. 2018, arXiv 1809.11096)."""
 
 
 class Generator(nn.Module):
-    """Latents ``(N, 100)``, standard normal, to images ``(N, 1, 32, 32)`` in [-1, 1]."""
+    """Latents ``(N, 100)``, normal, to images ``(N, 1, 32, 32)`` in [-1, 1]."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -106,6 +109,6 @@ def initialise(module: nn.Module) -> None:
 def signature() -> Signature:
     """The contract of :class:`Generator`."""
     return Signature(
-        inputs=(Input("z", (BATCH, LATENT), Prior("normal")),),
+        inputs=(Input("z", (BATCH, LATENT), Prior("normal", TRUNCATION)),),
         outputs=(Output("images", (BATCH, 1, 32, 32), (-1.0, 1.0)),),
     )

@@ -24,7 +24,9 @@ def dcgan_mnist(test: Digits, seed: int) -> Objective:
         dcgan.Discriminator(),
         latent=dcgan.LATENT,
         class_of=dcgan.class_of,
-        judge=partial(recognise_samples, load_shipped("digit-classifier"), latent=dcgan.LATENT),
+        judge=partial(
+            recognise_samples, load_shipped("digit-classifier"), signature=dcgan.signature()
+        ),
         seed=seed,
     )
 

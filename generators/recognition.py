@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from genslim.inputs import Inputs
+from genslim.signature import Signature
+
 CONFIDENT = 0.9
 """A sample is recognised when the classifier gives its digit at least this probability."""
 
@@ -33,8 +36,13 @@ def recognise(classifier: nn.Module, images: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def recognise_samples(
-    classifier: nn.Module, generator: nn.Module, *, latent: int, count: int = 2000, seed: int = 1
+    classifier: nn.Module,
+    generator: nn.Module,
+    signature: Signature,
+    *,
+    count: int = 2000,
+    seed: int = 1,
 ) -> dict[str, float]:
-    """:func:`recognise` on ``count`` samples of a generator of latents."""
-    z = torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
+    """:func:`recognise` on ``count`` samples of a generator, drawn as its signature says."""
+    (z,) = Inputs(signature, "quality", seed).draw(count).values()
     return recognise(classifier, torch.cat([generator(part) for part in z.split(250)]))

@@ -129,7 +129,7 @@ def test_the_shipped_gan_draws_digits_that_the_classifier_recognises() -> None:
     verdict = recognise_samples(
         load_shipped("digit-classifier"),
         load_shipped("dcgan-mnist"),
-        latent=dcgan.LATENT,
+        dcgan.signature(),
         count=2000,
         seed=2026,
     )
