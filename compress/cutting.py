@@ -7,7 +7,7 @@ al. 2016, arXiv 1608.08710).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -95,7 +95,7 @@ def cut_to_size(
     for _ in range(8):  # bisection: the share grows with the ratio of channels
         middle = (low + high) / 2
         module, cut = cut_uniformly(generator, middle, round_to)
-        if 1 - amount(size_of(replace(generator, module=module))) / whole <= ratio:
+        if 1 - amount(size_of(generator.variant(module=module))) / whole <= ratio:
             low, best = middle, (module, cut)
         else:
             high = middle
@@ -130,7 +130,7 @@ def protected_layers(generator: Generator, round_to: int) -> dict[str, str]:
         try:
             graph = torch_pruning.DependencyGraph().build_dependency(trial, example_of(generator))
             graph.get_pruning_group(layer, cut, list(range(round_to))).prune()
-            shape = replace(generator, module=trial)(named_example(generator)).shape
+            shape = generator.variant(module=trial)(named_example(generator)).shape
         except Exception as error:  # torch-pruning and the module fail in ways of their own
             reasons[name] = (
                 f"can't be cut alone ({type(error).__name__}): what follows has a fixed layout"

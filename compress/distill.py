@@ -24,13 +24,24 @@ from genslim.errors import GateFailed
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 from genslim.metrics import ssim
+from genslim.signature import Signature
 
 Batch = dict[str, Tensor]
 
 USES = 2
 """How often each of the original's images is learned from before it is replaced."""
-VALIDATION = 64
-"""Inputs that progress is shown on; disjoint from those learned from."""
+POOL = 4
+"""Batches of inputs whose images by the original are kept at a time."""
+
+
+def usual_batch(signature: Signature) -> int:
+    """Inputs a step: an image holds many positions to learn from, a latent makes one picture."""
+    return 4 if signature.takes_images else 32
+
+
+def usual_validation(signature: Signature) -> int:
+    """Inputs that progress is shown on; disjoint from those learned from."""
+    return 8 if signature.takes_images else 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ def distill(
     seconds: float,
     seed: int,
     learning_rate: float = 1e-3,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     adapt_norms: bool = True,
     console: Console = SILENT,
     what: str = "distilling",
@@ -65,7 +76,7 @@ def distill(
         seconds: how long, validation excepted.
         seed: of the inputs.
         learning_rate: at the start; Adam.
-        batch_size: inputs a step.
+        batch_size: inputs a step; :func:`usual_batch` by default.
         adapt_norms: re-estimate the batch norms' statistics first and let them follow the weights;
             needed after a cut. Where it is False they stay as they are.
         console: shows progress with the SSIM on unseen inputs.
@@ -75,7 +86,7 @@ def distill(
         GateFailed: the loss became NaN or infinite.
     """
     signature = teacher.signature
-    held = Inputs(signature, "validation", seed).draw(VALIDATION)
+    held = Inputs(signature, "validation", seed).draw(usual_validation(signature))
     expected = in_batches(teacher, held)
 
     def quality() -> float:
@@ -88,10 +99,11 @@ def distill(
     before = after = quality()
     best, kept = before, copy.deepcopy(student.state_dict())
     parameters = [p for p in student.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, learning_rate)
+    optimiser = torch.optim.Adam(parameters, learning_rate, fused=True)
     unit = signature.data_range / 2  # errors are measured as if pixels lay in [-1, 1]
     spent, step, shown = 0.0, 0, 0.0
-    batches = pooled(teacher, Inputs(signature, "recovery", seed), batch_size)
+    size = batch_size or usual_batch(signature)
+    batches = pooled(teacher, Inputs(signature, "recovery", seed), size)
     with console.progress(what, total=seconds) as bar:
         while spent < seconds:
             begun = time.monotonic()
@@ -125,7 +137,7 @@ def distill(
 
 def pooled(teacher: Generator, inputs: Inputs, batch_size: int) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of inputs and the teacher's images, each used ``USES`` times, newly mixed."""
-    size = 16 * batch_size
+    size = POOL * batch_size
     while True:
         pool = inputs.draw(size)
         images = in_batches(teacher, pool, batch_size)

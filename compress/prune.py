@@ -7,7 +7,7 @@ are left whole. Quality is won back in two stages: each layer is refitted in clo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
@@ -77,7 +77,7 @@ class Prune(Step):
         from compress.refit import refit
 
         def quality() -> float:
-            return round(self.ssim_of(replace(generator, module=pruned)), 4)
+            return round(self.ssim_of(generator.variant(module=pruned)), 4)
 
         figures = outcome.figures
         figures["ssim_before_recovery"] = figures["ssim"] = quality()

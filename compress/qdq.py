@@ -10,31 +10,67 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.onnx_graph import load_model, onnx_of
 
-MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Flatten")
+if TYPE_CHECKING:
+    import onnx
+
+MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Flatten", "Concat", "Slice")
 """Operators that only move values about."""
-CALIBRATION_BATCH = 16
-CALIBRATION_INPUTS = 320
+DECISIONS = (
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "ArgMax",
+    "ArgMin",
+    "TopK",
+)
+"""Operators that decide by their inputs, which must therefore be exact."""
+CALIBRATION_BATCHES = 20
+
+
+def calibration_batch(generator: Generator) -> int:
+    """Inputs in a batch: an image holds many positions, a latent makes one picture."""
+    return 4 if generator.signature.takes_images else 16
 
 
 def quantized_graph(generator: Generator, seed: int) -> bytes:
     """The generator's graph with Q/DQ pairs, calibrated on inputs of the calibration stream."""
     with quiet_nncf() as nncf:
         stream = Inputs(generator.signature, "calibration", seed)
-        count = CALIBRATION_INPUTS // CALIBRATION_BATCH
+        size = calibration_batch(generator)
         batches = [
-            {name: tensor.numpy() for name, tensor in stream.draw(CALIBRATION_BATCH).items()}
-            for _ in range(count)
+            {name: tensor.numpy() for name, tensor in stream.draw(size).items()}
+            for _ in range(CALIBRATION_BATCHES)
         ]
+        model = load_model(onnx_of(generator))
+        exact = nncf.IgnoredScope(names=before_decisions(model))
         model = nncf.quantize(
-            load_model(onnx_of(generator)), nncf.Dataset(batches), subset_size=count
+            model, nncf.Dataset(batches), subset_size=CALIBRATION_BATCHES, ignored_scope=exact
         )
     return bytes(model.SerializeToString())
+
+
+def before_decisions(model: onnx.ModelProto) -> list[str]:
+    """The nodes whose results are compared or ranked somewhere: rounding would change decisions.
+
+    A class read off a latent, say, is another class where rounding makes two numbers equal.
+    """
+    maker = {output: node for node in model.graph.node for output in node.output}
+    waiting = [node for node in model.graph.node if node.op_type in DECISIONS]
+    found: dict[str, None] = {}
+    while waiting:
+        node = waiting.pop()
+        if node.name not in found:
+            found[node.name] = None
+            waiting += [maker[name] for name in node.input if name in maker]
+    return list(found)
 
 
 def products(graph: bytes) -> tuple[list[str], list[str]]:

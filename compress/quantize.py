@@ -7,7 +7,7 @@ tried on the target and the better one is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
@@ -57,7 +57,7 @@ class Quantize(Step):
         """Halve every weight."""
         module = generator.trainable().half()
         outcome = Outcome({"module": module}, changed=["all weights: float32 to float16"])
-        outcome.figures["ssim"] = round(self.ssim_of(replace(generator, module=module)), 4)
+        outcome.figures["ssim"] = round(self.ssim_of(generator.variant(module=module)), 4)
         return outcome
 
     def to_int8(self, generator: Generator, console: Console) -> Outcome:
@@ -65,13 +65,13 @@ class Quantize(Step):
         from compress.qdq import products, quantized_graph
 
         graph = quantized_graph(generator, self.seed)
-        plain = self.ssim_of(replace(generator, module=None, onnx=graph))
+        plain = self.ssim_of(generator.variant(module=None, onnx=graph))
         outcome = Outcome({"module": None}, figures={"ssim_before_recovery": round(plain, 4)})
         kept = plain
         if self.recover == "distill":
             trained = self.recovered(generator, console)
-            again = quantized_graph(replace(generator, module=trained), self.seed)
-            better = self.ssim_of(replace(generator, module=None, onnx=again))
+            again = quantized_graph(generator.variant(module=trained), self.seed)
+            better = self.ssim_of(generator.variant(module=None, onnx=again))
             outcome.figures["ssim_after_recovery"] = round(better, 4)
             if better > plain:
                 graph, kept = again, better
@@ -95,7 +95,7 @@ class Quantize(Step):
         """A copy of the module trained with rounding in its forward pass."""
         from compress.distill import distill
         from compress.fake_quant import fake_quantized
-        from compress.qdq import CALIBRATION_BATCH
+        from compress.qdq import calibration_batch
         from genslim.generator import run_module
         from genslim.inputs import Inputs
 
@@ -104,7 +104,7 @@ class Quantize(Step):
         with fake_quantized(student) as hooks:
             student.eval()
             for _ in range(4):
-                run_module(student, generator.signature, stream.draw(CALIBRATION_BATCH))
+                run_module(student, generator.signature, stream.draw(calibration_batch(generator)))
             for hook in hooks:
                 hook.learning = False
             distill(

@@ -19,7 +19,6 @@ from compress.distill import in_batches
 from compress.phases import phase_taps, reason_to_leave
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
-from genslim.signature import Images
 
 LATENTS, CROPS = 512, 16
 """Inputs that layers are fitted on: latents, or crops of images, which hold many positions each."""
@@ -45,8 +44,8 @@ def refit(
         The names of the layers that were fitted.
     """
     assert teacher.module is not None
-    images = any(isinstance(spec.draw, Images) for spec in teacher.signature.inputs)
-    inputs = Inputs(teacher.signature, "calibration", seed).draw(CROPS if images else LATENTS)
+    count = CROPS if teacher.signature.takes_images else LATENTS
+    inputs = Inputs(teacher.signature, "calibration", seed).draw(count)
     fitted = []
     for name in execution_order(student, teacher, inputs):
         layer, whole = student.get_submodule(name), teacher.module.get_submodule(name)
@@ -67,7 +66,7 @@ def refit(
 
 def inner(layer: nn.Module) -> int:
     """How many channels go into a layer."""
-    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)  # type: ignore[arg-type]
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
 
 
 def execution_order(

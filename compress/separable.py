@@ -7,7 +7,7 @@ recovery.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,4 +147,4 @@ class Separable(Step):
 
         trial = copy.deepcopy(candidate)
         recalibrate_norms(trial, generator, self.seed)
-        return 1 - self.ssim_of(replace(generator, module=trial), count=32)
+        return 1 - self.ssim_of(generator.variant(module=trial))

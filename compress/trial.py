@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -56,7 +56,7 @@ def race(
     with ExitStack() as stack, console.progress("timing candidates", len(candidates) + 1) as bar:
         sessions = {}
         for name, module in {"": generator.module, **candidates}.items():
-            session = backend.open(replace(generator, module=module, onnx=None), target)
+            session = backend.open(generator.variant(module=module, onnx=None), target)
             sessions[name] = stack.enter_context(session)
             bar.advance(note=name)
         samples = interleave(

@@ -22,7 +22,7 @@ def onnx(
             Default: the newest artifact of the newest run.
         precision: auto: as the generator is; fp16: weights, inputs and outputs in 16 bits.
         tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
-            0.02 for fp16, 0.25 for int8.
+            0.02 for fp16, 0.25 for int8, and then SSIM decides as well.
         common: what every command takes.
     """
     from export.onnx import Onnx
@@ -47,7 +47,7 @@ def openvino(
         precision: auto: weights as the generator has them; fp16: stored in 16 bits, which halves
             the file.
         tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
-            0.02 for fp16, 0.25 for int8.
+            0.02 for fp16, 0.25 for int8, and then SSIM decides as well.
         common: what every command takes.
     """
     from export.openvino import OpenVino
@@ -74,7 +74,7 @@ def trt(
         precision: auto: as the generator is; fp16: what is float in 16 bits; fp32, int8: the
             generator must be that already.
         tolerance: Largest error allowed, as a part of the value range. Default: 0.001 for fp32,
-            0.02 for fp16, 0.25 for int8.
+            0.02 for fp16, 0.25 for int8, and then SSIM decides as well.
         common: what every command takes.
     """
     from export.tensorrt import TensorRt

@@ -79,11 +79,13 @@ class Generator:
         """The artifact folder if there is one, else the name."""
         return str(self.path) if self.path else self.name
 
+    def variant(self, **changes: Any) -> Generator:
+        """This generator with some fields replaced; its original stays what it was."""
+        return replace(self, path=None, ancestor=self.original, **changes)
+
     def with_step(self, record: StepRecord, **changes: Any) -> Generator:
         """This generator after one more step; ``changes`` are the fields that it replaced."""
-        return replace(
-            self, steps=(*self.steps, record), path=None, ancestor=self.original, **changes
-        )
+        return self.variant(steps=(*self.steps, record), **changes)
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -85,6 +85,11 @@ class Signature:
         return high - low
 
     @property
+    def takes_images(self) -> bool:
+        """Whether an input is an image: each holds many positions, and takes its time."""
+        return any(isinstance(i.draw, Images) for i in self.inputs)
+
+    @property
     def needs_images(self) -> bool:
         """Whether an input is drawn from a folder of images that nobody has named yet."""
         return any(isinstance(i.draw, Images) and i.draw.folder is None for i in self.inputs)

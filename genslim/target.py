@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from genslim.errors import UserError
-from genslim.signature import Images, Signature
+from genslim.signature import Signature
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -54,10 +54,9 @@ class Target:
 
     def settled(self, signature: Signature) -> Target:
         """The same target with its batch and threads filled in for this signature and machine."""
-        images = any(isinstance(i.draw, Images) for i in signature.inputs)
         return replace(
             self,
-            batch=self.batch or (1 if images else LATENT_BATCH),
+            batch=self.batch or (1 if signature.takes_images else LATENT_BATCH),
             threads=self.threads or usable_cores(),
         )
 

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from compress.fake_quant import fake_quantized
-from compress.qdq import products
+from compress.qdq import before_decisions, products
 from compress.quantize import Quantize
 from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.loading import load
 from genslim.metrics import ssim
+from genslim.onnx_graph import load_model
 from genslim.runtimes import runtime
 from genslim.size import size_of
 from genslim.target import Target
@@ -87,3 +88,13 @@ def test_rounding_in_training_is_rounding_and_leaves_no_trace() -> None:
     assert list(layers.state_dict()) == keys
     assert torch.allclose(layers(x), plain)
     assert layers[0].weight.grad is not None or layers[0].weight.requires_grad
+
+
+def test_what_decides_is_left_exact(quantized: Generator) -> None:
+    """The class is read off the latent by a comparison: rounded latents would change it."""
+    assert quantized.onnx is not None
+    graph = load_model(quantized.onnx).graph
+    names = set(before_decisions(load_model(quantized.onnx)))
+    feeding = [node for node in graph.node if node.name in names]
+    assert {node.op_type for node in feeding} >= {"Equal", "ReduceMax", "Slice"}
+    assert not any("Quantize" in node.op_type for node in feeding)

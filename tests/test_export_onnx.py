@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from export import Exporter, Onnx, OpenVino, TensorRt, commands
 from export.exporter import Kind, Product
+from export.parity import Comparison, Parity
 from genslim import artifact
 from genslim.console import Console
 from genslim.errors import GateFailed, UserError
@@ -63,7 +64,7 @@ def test_metadata_says_how_to_use_the_file(graph_gan: Generator) -> None:
     facts = {p.key: p.value for p in onnx.load_model_from_string(graph).metadata_props}
     assert facts["value_range"] == "-1 1"
     assert facts["colour_order"] == "grey"
-    assert facts["input.z"] == "normal 1"
+    assert facts["input.z"] == f"normal {graph_gan.signature.inputs[0].draw.scale:g}"
     assert facts["genslim_version"][0].isdigit()
     assert "scale" not in facts
 
@@ -309,3 +310,11 @@ def test_latents_are_exported_with_a_free_batch_alone(graph_gan: Generator) -> N
     graph = onnx.load_model_from_string(onnx_of(graph_gan)).graph
     dims = graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == [BATCH, 100]
+
+
+def test_ssim_decides_unless_a_tolerance_is_given() -> None:
+    comparison = Comparison({"z": [1, 100]}, max_error=0.1, mean_error=0.05, ssim=0.6)
+    parity = Parity("torch fp32", "openvino int8", 2.0, (comparison,))
+    assert "SSIM is 0.6000" in Onnx().judge(parity, "int8")[0]
+    assert "largest error is 0.1" in Onnx().judge(parity, "fp16")[0]
+    assert not Onnx(tolerance=0.2).judge(parity, "int8")
