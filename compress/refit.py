@@ -66,7 +66,8 @@ def refit(
 
 def inner(layer: nn.Module) -> int:
     """How many channels go into a layer."""
-    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+    channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    return int(channels)  # type: ignore[arg-type]
 
 
 def execution_order(
@@ -75,7 +76,7 @@ def execution_order(
     """Names of the leaf modules in the order in which they first run."""
     order: list[str] = []
     handles = [
-        leaf.register_forward_pre_hook(lambda *_, name=name: order.append(name))  # type: ignore[misc]
+        leaf.register_forward_pre_hook(lambda *_, name=name: order.append(name))
         for name, leaf in module.named_modules()
         if not list(leaf.children())
     ]

@@ -40,7 +40,8 @@ def test_the_graph_runs_and_keeps_the_picture(quantized: Generator, name: str) -
     inputs = Inputs(quantized.signature, "quality").draw(64)
     target = Target(name, batch=64, threads=1)
     with runtime(name).open(quantized, target) as session:
-        assert "int8" in session.execution.precision
+        # ONNX Runtime computes a quantized transposed convolution in fp32, and says so.
+        assert session.execution.precision == ("int8" if name == "openvino" else "fp32")
         arrays = session.run({n: t.numpy() for n, t in inputs.items()})
     images = torch.from_numpy(arrays["images"])
     expected = quantized.original(inputs)
@@ -73,7 +74,7 @@ def test_rounding_in_training_is_rounding_and_leaves_no_trace() -> None:
     layers = nn.Sequential(nn.ConvTranspose2d(4, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 3, 3))
     x = torch.randn(2, 4, 5, 5)
     plain = layers(x)
-    keys = list(layers.state_dict())
+    keys = set(layers.state_dict())
     with fake_quantized(layers) as hooks:
         layers(x)
         for hook in hooks:
@@ -85,9 +86,9 @@ def test_rounding_in_training_is_rounding_and_leaves_no_trace() -> None:
         rounded.square().mean().backward()
         assert not torch.equal(rounded, plain)
         assert torch.allclose(rounded, plain, atol=0.1)
-    assert list(layers.state_dict()) == keys
+    assert set(layers.state_dict()) == keys
     assert torch.allclose(layers(x), plain)
-    assert layers[0].weight.grad is not None or layers[0].weight.requires_grad
+    assert layers[0].weight.requires_grad
 
 
 def test_what_decides_is_left_exact(quantized: Generator) -> None:

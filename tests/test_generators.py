@@ -157,9 +157,20 @@ def test_the_shipped_classifier_is_right_on_the_test_set() -> None:
     assert right >= 9900
 
 
-def test_noise_is_not_recognised() -> None:
-    noise = torch.rand(200, 1, 32, 32) * 2 - 1
-    assert recognise(load_shipped("digit-classifier"), noise)["recognised"] < 0.5
+def test_recognition_counts_confidence_and_kinds() -> None:
+    class Brightness(torch.nn.Module):
+        """A classifier that reads the digit off the first pixel, surely where it is positive."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            value = images[:, 0, 0, 0]
+            digit = value.abs().long() % 10
+            sure = torch.where(value > 0, 9.0, 0.1)
+            return torch.nn.functional.one_hot(digit, 10) * sure[:, None]
+
+    values = torch.tensor([1.0, 1.0, 2.0, -3.0])
+    verdict = recognise(Brightness(), values[:, None, None, None].expand(4, 1, 32, 32))
+    assert verdict["recognised"] == 0.75
+    assert verdict["least_digit"] == 0.0
 
 
 def test_the_list_shows_every_generator(cli: Cli) -> None:
