@@ -7,6 +7,7 @@ al. 2016, arXiv 1608.08710).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,8 +31,19 @@ class Cut:
     """For each layer that lost channels, the original's channels that it kept, int64."""
 
 
-def cut_uniformly(generator: Generator, ratio: float, round_to: int) -> tuple[nn.Module, Cut]:
+def cut_uniformly(
+    generator: Generator,
+    ratio: float,
+    round_to: int,
+    protected: Mapping[str, str] | None = None,
+) -> tuple[nn.Module, Cut]:
     """Remove ``ratio`` of the channels of every group, the weakest first.
+
+    Args:
+        generator: has a module, which is copied.
+        ratio: in [0, 1).
+        round_to: channel counts become multiples of this.
+        protected: what :func:`protected_layers` found, where it is known already.
 
     Returns:
         The pruned copy, and what was cut: a layer a line, and the layers left whole with reasons.
@@ -39,7 +51,8 @@ def cut_uniformly(generator: Generator, ratio: float, round_to: int) -> tuple[nn
     import torch_pruning
 
     module = generator.trainable().eval().requires_grad_(True)
-    protected = protected_layers(generator, round_to)
+    if protected is None:
+        protected = protected_layers(generator, round_to)
     names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRUNABLE)}
     name_of = {layer: name for name, layer in names.items()}
     before = {name: out_channels(layer) for name, layer in names.items()}
@@ -90,11 +103,12 @@ def cut_to_size(
         return size.parameters if of == "params" else size.macs
 
     whole = amount(size_of(generator))
+    protected = protected_layers(generator, round_to)
     low, high = 0.0, 1.0
-    best = cut_uniformly(generator, low, round_to)
+    best = cut_uniformly(generator, low, round_to, protected)
     for _ in range(8):  # bisection: the share grows with the ratio of channels
         middle = (low + high) / 2
-        module, cut = cut_uniformly(generator, middle, round_to)
+        module, cut = cut_uniformly(generator, middle, round_to, protected)
         if 1 - amount(size_of(generator.variant(module=module))) / whole <= ratio:
             low, best = middle, (module, cut)
         else:

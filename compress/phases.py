@@ -6,20 +6,8 @@ channels, followed by a pixel shuffle (Shi et al. 2016, arXiv 1609.07009).
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
-
-
-def rewritten(module: nn.Module, names: set[str]) -> nn.Module:
-    """A copy of ``module`` with the named transposed convolutions rewritten."""
-    result = copy.deepcopy(module)
-    for name in names:
-        layer = result.get_submodule(name)
-        assert isinstance(layer, nn.ConvTranspose2d)
-        result.set_submodule(name, as_convolution(layer), strict=True)
-    return result
 
 
 def reason_to_leave(layer: nn.ConvTranspose2d) -> str | None:

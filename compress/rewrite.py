@@ -29,7 +29,8 @@ class Rewrite(Step):
         """Time each rewrite, then all that gained together."""
         from torch import nn
 
-        from compress.phases import reason_to_leave, rewritten
+        from compress.phases import as_convolution, reason_to_leave
+        from compress.swap import with_swapped
         from compress.trial import race
 
         module = generator.trainable()
@@ -40,7 +41,7 @@ class Rewrite(Step):
                 if reason := reason_to_leave(layer):
                     outcome.left.append({"what": name, "reason": reason})
                 else:
-                    candidates[name] = rewritten(module, {name})
+                    candidates[name] = with_swapped(module, [name], as_convolution)
         if not candidates:
             outcome.figures["note"] = "no layer can be rewritten"
             return outcome
@@ -54,14 +55,15 @@ class Rewrite(Step):
         ]
         if len(chosen) > 1:  # together they may gain less than the best of them alone
             best = min(chosen, key=lambda name: trials[name].ratio)
-            together = race(generator, {"all": rewritten(module, chosen)}, target, console)["all"]
+            everything = with_swapped(module, chosen, as_convolution)
+            together = race(generator, {"all": everything}, target, console)["all"]
             if together.ratio > trials[best].ratio:
                 outcome.left += [
                     {"what": name, "reason": f"faster alone, but not with {best}"}
                     for name in sorted(chosen - {best})
                 ]
                 chosen = {best}
-        outcome.changes["module"] = rewritten(module, chosen)
+        outcome.changes["module"] = with_swapped(module, chosen, as_convolution)
         outcome.changed = [
             f"{name}: convolution and pixel shuffle, {trials[name]}" for name in sorted(chosen)
         ]

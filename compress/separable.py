@@ -64,7 +64,8 @@ class Separable(Step):
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Time each swap, recover with those that gained, drop the costliest until SSIM holds."""
         from compress.distill import distill
-        from compress.splitting import Convolution, reason_to_leave, swapped
+        from compress.splitting import Convolution, reason_to_leave, split
+        from compress.swap import with_swapped
         from compress.trial import race
 
         module, target = generator.trainable(), self.settled_target(generator)
@@ -75,7 +76,7 @@ class Separable(Step):
                 if reason := reason_to_leave(layer):
                     outcome.left.append({"what": name, "reason": reason})
                 else:
-                    candidates[name] = swapped(module, {name})
+                    candidates[name] = with_swapped(module, [name], split)
         trials = race(generator, candidates, target, console)
         chosen = set(candidates)
         if self.revert:
@@ -86,15 +87,12 @@ class Separable(Step):
                 if name not in chosen
             ]
         outcome.figures["latency_ratio_alone"] = {n: round(t.ratio, 3) for n, t in trials.items()}
-        cost = {name: self.damage(generator, candidates[name]) for name in chosen}
         tries: list[dict[str, Any]] = []
         for _ in range(self.trials):
             if not chosen:
                 break
-            student = swapped(module, chosen)
-            together = race(generator, {"all": student}, self.settled_target(generator), console)[
-                "all"
-            ]
+            student = with_swapped(module, chosen, split)
+            together = race(generator, {"all": student}, target, console)["all"]
             done = distill(
                 student, generator.original, seconds=self.seconds, seed=self.seed, console=console
             )
@@ -108,7 +106,7 @@ class Separable(Step):
             )
             if not self.revert or (done.ssim_after >= self.min_ssim and together.gained):
                 return self.kept(outcome, student, sorted(chosen), trials, tries)
-            worst = max(chosen, key=lambda name: cost[name])
+            worst = max(chosen, key=lambda name: self.damage(generator, candidates[name]))
             why = (
                 f"SSIM {done.ssim_after:.4f} < {self.min_ssim} after recovery"
                 if done.ssim_after < self.min_ssim

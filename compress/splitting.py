@@ -6,7 +6,6 @@ approximation, by singular value decomposition.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -29,16 +28,6 @@ def reason_to_leave(layer: Convolution) -> str | None:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return f"pads in a way that is not split ({layer.padding_mode}, {layer.padding})"
     return None
-
-
-def swapped(module: nn.Module, names: set[str]) -> nn.Module:
-    """A copy of ``module`` with the named convolutions split."""
-    result = copy.deepcopy(module)
-    for name in names:
-        layer = result.get_submodule(name)
-        assert isinstance(layer, Convolution)
-        result.set_submodule(name, split(layer), strict=True)
-    return result
 
 
 def pointwise_first(layer: Convolution) -> bool:

@@ -117,12 +117,13 @@ class Step(ABC):
         """The target with its batch and threads filled in."""
         return Target.parse(self.target).settled(generator.signature)
 
-    def ssim_of(self, generator: Generator, count: int | None = None) -> float:
+    def ssim_of(self, generator: Generator) -> float:
         """Mean SSIM to the original on inputs that nothing is fitted on, on the target."""
+        from compress.distill import usual_validation
         from genslim.inputs import Inputs
         from genslim.metrics import ssim
 
-        count = count or (8 if generator.signature.takes_images else 64)
+        count = usual_validation(generator.signature)
         inputs = Inputs(generator.signature, "validation", self.seed).draw(count)
         target = self.settled_target(generator)
         expected = generator.original(inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from genslim import artifact
@@ -46,7 +47,7 @@ def load(
     generator = open_source(str(source) if source is not None else None, options)
     if options.images:
         signature = generator.signature.with_images(options.images)
-        generator = Generator(**{**vars(generator), "signature": signature})
+        generator = replace(generator, signature=signature)
     if generator.module is not None:
         check_finite(generator.module)
     return generator

@@ -12,7 +12,8 @@ from torch import nn
 
 from compress import trial
 from compress.separable import Separable
-from compress.splitting import Convolution, pointwise_first, split, swapped
+from compress.splitting import Convolution, pointwise_first, split
+from compress.swap import with_swapped
 from compress.trial import Trial
 from genslim.errors import UserError
 from genslim.generator import Generator
@@ -104,6 +105,6 @@ def test_a_pattern_that_matches_nothing_is_refused(tiny_gan: Generator) -> None:
 
 def test_other_layers_stay_as_they_were(tiny_gan: Generator) -> None:
     module = tiny_gan.trainable()
-    result = swapped(module, {"net.3"})
+    result = with_swapped(module, ["net.3"], split)
     assert type(result.get_submodule("net.3")) is nn.Sequential
     assert torch.equal(result.get_parameter("net.6.weight"), module.get_parameter("net.6.weight"))
