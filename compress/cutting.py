@@ -1,8 +1,9 @@
 """Cutting channels: which must go together, which are the weakest, which must stay.
 
-What goes together is torch-pruning's dependency graph (Fang et al. 2023, arXiv 2301.12900); a
-group's channels are ranked by the L2 norm of their weights over all layers of the group (Li et
-al. 2016, arXiv 1608.08710).
+What goes together is torch-pruning's dependency graph (Fang et al. 2023, arXiv 2301.12900); which
+of a group's channels go first is found by what they do (:mod:`compress.selection`). A group that
+feeds no layer one by one is ranked by the L2 norm of its weights (Li et al. 2016,
+arXiv 1608.08710).
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compress.selection import PRODUCTS, Surgeon, input_moments
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.size import Size, size_of
-
-PRUNABLE = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass
@@ -31,19 +31,31 @@ class Cut:
     """For each layer that lost channels, the original's channels that it kept, int64."""
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a generator before it is cut, found once for any number of cuts."""
+
+    protected: Mapping[str, str]
+    """Layers that must keep their channels, with reasons."""
+    moments: Mapping[str, Tensor]
+    """What goes into each layer: see :func:`compress.selection.input_moments`."""
+
+
+def survey(generator: Generator, round_to: int) -> Survey:
+    """Look which layers can be cut, and at what goes into each."""
+    return Survey(protected_layers(generator, round_to), input_moments(generator))
+
+
 def cut_uniformly(
-    generator: Generator,
-    ratio: float,
-    round_to: int,
-    protected: Mapping[str, str] | None = None,
+    generator: Generator, ratio: float, round_to: int, known: Survey | None = None
 ) -> tuple[nn.Module, Cut]:
-    """Remove ``ratio`` of the channels of every group, the weakest first.
+    """Remove ``ratio`` of the channels of every group, those that are missed least.
 
     Args:
         generator: has a module, which is copied.
         ratio: in [0, 1).
         round_to: channel counts become multiples of this.
-        protected: what :func:`protected_layers` found, where it is known already.
+        known: what :func:`survey` found, where it is known already.
 
     Returns:
         The pruned copy, and what was cut: a layer a line, and the layers left whole with reasons.
@@ -51,20 +63,23 @@ def cut_uniformly(
     import torch_pruning
 
     module = generator.trainable().eval().requires_grad_(True)
-    if protected is None:
-        protected = protected_layers(generator, round_to)
-    names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRUNABLE)}
+    known = known or survey(generator, round_to)
+    names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRODUCTS)}
     name_of = {layer: name for name, layer in names.items()}
     before = {name: out_channels(layer) for name, layer in names.items()}
     removed: dict[str, set[int]] = {name: set() for name in names}
-    if len(protected) < len(names):
+    if len(known.protected) < len(names):
+        moments: dict[nn.Module, Tensor] = {
+            names[name]: seen for name, seen in known.moments.items()
+        }
+        by_weight = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruner = torch_pruning.pruner.BasePruner(
             module,
             example_of(generator),
-            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            importance=Surgeon(moments, otherwise=by_weight),
             pruning_ratio=ratio,
             round_to=round_to,
-            ignored_layers=[names[name] for name in protected],
+            ignored_layers=[names[name] for name in known.protected],
         )
         for group in pruner.step(interactive=True):
             for dependency, channels in group:
@@ -84,7 +99,7 @@ def cut_uniformly(
         if kept < channels:
             cut.changed.append(f"{name}: {channels} to {kept} channels")
         else:
-            reason = protected.get(
+            reason = known.protected.get(
                 name, f"{channels} channels can't lose {ratio:.0%} in steps of {round_to}"
             )
             cut.left.append({"what": name, "reason": reason})
@@ -103,12 +118,12 @@ def cut_to_size(
         return size.parameters if of == "params" else size.macs
 
     whole = amount(size_of(generator))
-    protected = protected_layers(generator, round_to)
+    known = survey(generator, round_to)
     low, high = 0.0, 1.0
-    best = cut_uniformly(generator, low, round_to, protected)
+    best = cut_uniformly(generator, low, round_to, known)
     for _ in range(8):  # bisection: the share grows with the ratio of channels
         middle = (low + high) / 2
-        module, cut = cut_uniformly(generator, middle, round_to, protected)
+        module, cut = cut_uniformly(generator, middle, round_to, known)
         if 1 - amount(size_of(generator.variant(module=module))) / whole <= ratio:
             low, best = middle, (module, cut)
         else:
@@ -128,7 +143,7 @@ def protected_layers(generator: Generator, round_to: int) -> dict[str, str]:
     expected = generator(named_example(generator)).shape
     reasons: dict[str, str] = {}
     for name, original in generator.module.named_modules():
-        if not isinstance(original, PRUNABLE):
+        if not isinstance(original, PRODUCTS):
             continue
         if out_channels(original) <= round_to:
             reasons[name] = f"has only {out_channels(original)} channels"

@@ -1,7 +1,7 @@
 """Structured pruning: whole channels are removed, so that every runtime is faster for it.
 
-The weakest channels of every group go, by :mod:`compress.cutting`; groups that reach the picture
-are left whole. Quality is won back in two stages: each layer is refitted in closed form
+Of every group the channels that are missed least go, by :mod:`compress.cutting`; groups that reach
+the picture are left whole. Quality is won back in two stages: each layer is refitted in closed form
 (:mod:`compress.refit`), then the whole is distilled from the original (:mod:`compress.distill`).
 """
 

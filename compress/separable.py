@@ -94,7 +94,12 @@ class Separable(Step):
             student = with_swapped(module, chosen, split)
             together = race(generator, {"all": student}, target, console)["all"]
             done = distill(
-                student, generator.original, seconds=self.seconds, seed=self.seed, console=console
+                student,
+                generator.original,
+                seconds=self.seconds,
+                seed=self.seed,
+                least=self.min_ssim if self.revert else 0.0,
+                console=console,
             )
             tries.append(
                 {

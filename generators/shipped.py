@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from generators.catalogue import entry
 from genslim.errors import UserError
@@ -45,11 +46,23 @@ def save_shipped(name: str, network: nn.Module, recipe: dict[str, Any], folder: 
     return path
 
 
+@torch.no_grad()
+def round_as_stored(network: nn.Module) -> None:
+    """Round the weights, in place, to what :func:`save_weights` keeps of them."""
+    for tensor in network.state_dict().values():
+        tensor.copy_(stored(tensor))
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Half precision for kernels and matrices; vectors, which are small, stay as they are."""
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+
+
 def save_weights(network: nn.Module, path: Path) -> bytes:
     """Write the network's state as safetensors; return what was written."""
     from safetensors.torch import save
 
-    blob = save({k: v.detach().contiguous() for k, v in network.state_dict().items()})
+    blob = save({k: stored(v.detach()).contiguous() for k, v in network.state_dict().items()})
     write_whole(path, blob)
     return blob
 

@@ -44,6 +44,10 @@ LAYERS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "PReLU": (nn.PReLU, ("num_parameters",)),
     "PixelShuffle": (nn.PixelShuffle, ("upscale_factor",)),
     "Identity": (nn.Identity, ()),
+    "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    "Unflatten": (nn.Unflatten, ("dim", "unflattened_size")),
+    "ReLU": (nn.ReLU, ("inplace",)),
+    "LeakyReLU": (nn.LeakyReLU, ("negative_slope", "inplace")),
 }
 """The layers that an edit may describe: class and the attributes that construct it."""
 
@@ -81,7 +85,7 @@ def construct(spec: Mapping[str, Any]) -> nn.Module:
                 f"an edit names the layer class {name!r}", hint="the artifact is not sound"
             )
         kind, known = LAYERS[name]
-        arguments = {key: value for key, value in spec.items() if key != "class"}
+        arguments = {key: sized(value) for key, value in spec.items() if key != "class"}
         if strange := arguments.keys() - {*known, "bias"}:
             raise TypeError(f"unknown arguments {sorted(strange)}")
         return kind(**arguments)
@@ -139,6 +143,11 @@ def replay(module: nn.Module, edits: Mapping[str, Spec]) -> nn.Module:
                 hint="it was made with another version of the architecture",
             ) from error
     return module
+
+
+def sized(value: Any) -> Any:
+    """JSON data as a constructor's argument: some insist on tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:

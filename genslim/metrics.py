@@ -3,9 +3,10 @@
 SSIM is that of Wang et al. 2004 (IEEE TIP 13(4)): Gaussian window 11x11, sigma 1.5, population
 covariance, K1 = 0.01, K2 = 0.03, channels averaged, borders of half a window left out. It equals
 scikit-image's ``structural_similarity(gaussian_weights=True, sigma=1.5,
-use_sample_covariance=False)``, which the tests hold it to. It is written here because it must also
-be differentiable (it is part of the distillation loss): torchmetrics' is, but keeps the reflected
-borders, which reads up to 0.05 differently on 32x32 images, and takes seconds to import.
+use_sample_covariance=False)``, which the tests hold it to. It is written here because steps read it
+again and again and trainings may want it as a loss: scikit-image's takes one image at a time (four
+times as long on 256 digits), and torchmetrics' keeps the reflected borders, which reads up to 0.05
+differently on 32x32 images.
 """
 
 from __future__ import annotations

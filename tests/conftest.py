@@ -101,7 +101,7 @@ def installed_program(name: str) -> Path:
 def tiny_gan() -> Generator:
     """The DCGAN of the catalogue with random weights whose pictures are not blank.
 
-    Of latents ``(N, 100)``, to grey 32x32 images: as large and as quick as the trained one.
+    Of latents ``(N, 32)``, to grey 32x32 images: as large and as quick as the trained one.
     """
     import torch
 
@@ -144,7 +144,7 @@ def quantized_gan(graph_gan: Generator, graphs: dict[str, bytes], tmp_path: Path
 
     if "quantized_gan" not in graphs:
         assert graph_gan.onnx is not None
-        latents = torch.randn(64, 100, generator=torch.Generator().manual_seed(0)).numpy()
+        latents = torch.randn(64, 32, generator=torch.Generator().manual_seed(0)).numpy()
 
         class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
             batches = iter([{"z": latents}])

@@ -29,6 +29,10 @@ LAYERS_TO_DESCRIBE = [
     nn.GroupNorm(2, 6),
     nn.LayerNorm((4, 5)),
     nn.PReLU(6),
+    nn.LeakyReLU(0.2),
+    nn.ReLU(inplace=True),
+    nn.Flatten(),
+    nn.Unflatten(1, (3, 2, 2)),
     nn.Identity(),
     nn.PixelShuffle(2),
     nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Sequential(nn.Conv2d(4, 8, 1))),
@@ -59,7 +63,7 @@ def test_what_is_not_in_the_list_has_no_description() -> None:
 
     assert describe(Conv2d(3, 3, 3)) is None
     assert describe(nn.MultiheadAttention(8, 2)) is None
-    assert describe(nn.Sequential(nn.ReLU())) is None
+    assert describe(nn.Sequential(nn.CELU())) is None
 
 
 class Block(nn.Module):

@@ -83,7 +83,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def make(name: str, request: pytest.FixtureRequest) -> Case:
     random = np.random.default_rng(1)
-    latents = random.standard_normal((3, 100), np.float32)
+    latents = random.standard_normal((3, 32), np.float32)
     pictures = random.random((2, 3, 24, 32), np.float32)
     if name == "gan":
         return Case(onnx_of(request.getfixturevalue("graph_gan")), latents, 2.0)
