@@ -76,7 +76,7 @@ CATALOGUE = (
         "generators.dcgan",
         "Generator",
         "dcgan_mnist",
-        epochs=3,
+        epochs=2,
         least={"recognised": 0.90, "least_digit": 0.04},
     ),
     Entry(

@@ -16,7 +16,7 @@ from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 LATENT = 32
 CLASSES = 10
-WIDTHS = (768, 128, 128)
+WIDTHS = (768, 128, 64)
 """Channels at 4x4, 8x8 and 16x16: most where a channel costs least. What a latent becomes is
 decided at 4x4, and halving that layer costs more than halving any other."""
 TRUNCATION = 0.5
@@ -37,7 +37,7 @@ class Generator(nn.Module):
             nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),  # (N, 128, 8, 8)
             nn.BatchNorm2d(b),
             nn.ReLU(),
-            nn.ConvTranspose2d(b, c, 4, 2, 1, bias=False),  # (N, 128, 16, 16)
+            nn.ConvTranspose2d(b, c, 4, 2, 1, bias=False),  # (N, 64, 16, 16)
             nn.BatchNorm2d(c),
             nn.ReLU(),
             nn.ConvTranspose2d(c, 1, 4, 2, 1),  # (N, 1, 32, 32)
