@@ -30,7 +30,7 @@ def pruned(generator: Generator, width: int = 24) -> Generator:
     net = module.get_submodule("net")
     assert isinstance(net, nn.Sequential)
     torch.manual_seed(5)
-    net[3] = nn.ConvTranspose2d(256, width, 4, 2, 1, bias=False)
+    net[3] = nn.ConvTranspose2d(768, width, 4, 2, 1, bias=False)
     net[4] = nn.BatchNorm2d(width)
     net[6] = nn.Sequential(
         nn.ConvTranspose2d(width, width, 4, 2, 1, groups=width), nn.Conv2d(width, 64, 1)

@@ -388,7 +388,7 @@ def test_a_full_disk(cli: Cli, factory: str, small_disk: Callable[[str], Path]) 
 def test_a_disk_that_fills_up_at_the_second_artifact(
     tiny_gan: Generator, small_disk: Callable[[str], Path]
 ) -> None:
-    place = small_disk("6m")  # the weights take 4.3 MB
+    place = small_disk("12m")  # the weights take 8.4 MB
     run = Run(place / "run")
     with run.locked():
         first = run.start(tiny_gan)

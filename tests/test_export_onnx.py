@@ -52,7 +52,7 @@ def test_the_file_makes_the_generators_pictures(tiny_gan: Generator) -> None:
     assert exported.onnx == Path("fast.onnx").read_bytes()
     assert exported.module is None
     parity = exported.steps[-1].report["parity"]
-    assert [c["inputs"]["z"] for c in parity["comparisons"]] == [[1, 100], [3, 100], [16, 100]]
+    assert [c["inputs"]["z"] for c in parity["comparisons"]] == [[1, 32], [3, 32], [16, 32]]
     assert 0 <= parity["max_error"] < 1e-5
     assert parity["ssim"] > 0.9999
     assert sorted(p.name for p in Path().iterdir()) == ["fast.onnx"], "one file, no external data"
@@ -161,7 +161,7 @@ def test_a_batch_baked_in_is_found(graph_gan: Generator) -> None:
                 value.type.tensor_type.shape.dim[0].dim_value = 1
             return replace(product, onnx=model.SerializeToString())
 
-    with pytest.raises(GateFailed, match=r"\[3, 100\].*does not run"):
+    with pytest.raises(GateFailed, match=r"\[3, 32\].*does not run"):
         Fixed("fast.onnx")(graph_gan)
 
 

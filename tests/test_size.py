@@ -74,9 +74,9 @@ def test_the_dcgan_counts_alike_once_norms_are_folded(tiny_gan: Generator) -> No
     assert (
         graph.macs
         == module.macs
-        == 100 * 256 * 16 + 4 * 4 * 256 * 128 * 16 + (8 * 8 * 128 * 64 * 16 + 16 * 16 * 64 * 16)
+        == 32 * 768 * 16 + 4 * 4 * 768 * 128 * 16 + (8 * 8 * 128 * 64 * 16 + 16 * 16 * 64 * 16)
     )
-    norms = 2 * (256 + 128 + 64)
+    norms = 2 * (768 + 128 + 64)
     assert module.parameters - norms <= graph.parameters <= module.parameters
 
 
