@@ -17,10 +17,10 @@ SOURCE = "dcgan-mnist"
 def chain(run: str, source: str) -> list[str]:
     """The commands, in order."""
     return [
-        f"compress prune {source} --ratio 0.6 --round-to 16 --seconds 60 -o {run}",
+        f"compress prune {source} --ratio 0.65 --round-to 16 --seconds 80 -o {run}",
         f"compress separable {run} --seconds 10",
         f"compress rewrite {run}",
-        f"compress quantize {run} --int8 --seconds 15",
+        f"compress quantize {run} --int8 --seconds 10",
         f"export onnx {run}",
         f"export openvino {run}",
         f"export trt {run} --fp16",
