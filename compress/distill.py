@@ -50,6 +50,11 @@ def usual_validation(signature: Signature) -> int:
     return 8 if signature.takes_images else 64
 
 
+def usual_calibration(signature: Signature) -> int:
+    """Inputs that activations are looked at on: crops of images hold many positions each."""
+    return 16 if signature.takes_images else 512
+
+
 @dataclass(frozen=True)
 class Recovered:
     """What distillation did."""

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from compress.distill import in_batches
+from compress.distill import in_batches, usual_calibration
 from compress.phases import phase_taps, reason_to_leave
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
-LATENTS, CROPS = 512, 16
-"""Inputs that layers are fitted on: latents, or crops of images, which hold many positions each."""
 ROWS = 40_000
 """Positions that a layer is fitted on at most: more than enough for a few thousand weights."""
 RIDGE = 1e-4
@@ -44,7 +42,7 @@ def refit(
         The names of the layers that were fitted.
     """
     assert teacher.module is not None
-    count = CROPS if teacher.signature.takes_images else LATENTS
+    count = usual_calibration(teacher.signature)
     inputs = Inputs(teacher.signature, "calibration", seed).draw(count)
     fitted = []
     for name in execution_order(student, teacher, inputs):

@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.distill import in_batches
+from compress.distill import in_batches, usual_calibration
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
 PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-LATENTS, CROPS = 512, 16
-"""Inputs that channels are compared on: latents, or crops of images, which hold many positions."""
 RIDGE = 1e-3
 """Of the mean squared activation: no channel is trusted to stand in for others exactly."""
 ROUNDS = 96
@@ -49,8 +47,7 @@ def input_moments(generator: Generator, seed: int = 0) -> dict[str, Tensor]:
         for name, layer in module.named_modules()
         if isinstance(layer, PRODUCTS) and getattr(layer, "groups", 1) == 1
     ]
-    count = CROPS if signature.takes_images else LATENTS
-    inputs = Inputs(signature, "calibration", seed).draw(count)
+    inputs = Inputs(signature, "calibration", seed).draw(usual_calibration(signature))
     in_batches(lambda part: run_module(module, signature, part), inputs)
     for handle in handles:
         handle.remove()

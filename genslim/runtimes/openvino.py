@@ -78,9 +78,8 @@ class OpenVinoSession(Session):
         }
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
-        self._batch = target.batch
         self._requests: dict[int | None, Any] = {}
-        compiled = self._compile(self._batch)
+        compiled = self._compile(target.batch)
         executed = executed_precision(compiled)
         if target.precision == "bf16" and executed == "fp32":
             raise GenslimError(
@@ -98,10 +97,11 @@ class OpenVinoSession(Session):
         )
 
     def _compile(self, batch: int | None) -> Any:
-        """Compile for one batch, or for any, and keep a request for it."""
+        """Compile for one batch, or for any, and keep a request under what it serves."""
         try:
             read = self._core.read_model(self._model)
-            if batch is not None and (shapes := shapes_at(read, batch)):
+            shapes = shapes_at(read, batch) if batch is not None else {}
+            if shapes:
                 read.reshape(shapes)
             compiled = self._core.compile_model(read, "CPU", self._settings)
         except RuntimeError as error:
@@ -110,16 +110,16 @@ class OpenVinoSession(Session):
                 f"OpenVINO refuses the graph: {lines[-1][:200] if lines else error}",
                 hint="export it again, or use another runtime",
             ) from error
-        self._requests[batch] = compiled.create_infer_request()
+        self._requests[batch if shapes else None] = compiled.create_infer_request()
         return compiled
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the compiled model."""
         batch: int | None = len(next(iter(inputs.values())))
-        if batch != self._batch:
-            if None not in self._requests:
-                self._compile(None)
+        if batch not in self._requests:
             batch = None
+            if batch not in self._requests:
+                self._compile(batch)
         feed = {
             name: np.ascontiguousarray(array, dtype=self._types[name])
             for name, array in inputs.items()
