@@ -82,7 +82,7 @@ def take_step(source: str | None, step: Step, common: Common, *, following: str)
         return
     with working_on(source, common) as place:
         console.heading(f"{step.name} {place.generator.label}")
-        result = step(place.generator, console)
+        result = step(place.generator, console, checkpoint=place.run.checkpoint)
         saved = place.run.append(result, step.name, parent=place.parent)
     show(saved, console)
     record = saved.steps[-1]

@@ -1,24 +1,26 @@
-"""Cutting channels: which must go together, which are the weakest, which must stay.
+"""Cutting channels: which go together, which are missed least, how many of each group.
 
-What goes together is torch-pruning's dependency graph (Fang et al. 2023, arXiv 2301.12900); which
-of a group's channels go first is found by what they do (:mod:`compress.selection`). A group that
-feeds no layer one by one is ranked by the L2 norm of its weights (Li et al. 2016,
-arXiv 1608.08710).
+A :class:`Cutter` looks at a generator once and then cuts it as often and as far as one likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from compress.selection import PRODUCTS, Surgeon, input_moments
+from compress.allocation import Choice, Counts, Measure, globally, uniform, uniform_to_size
+from compress.channels.cutting import Cuttable, cuttable
+from compress.channels.groups import Group
+from compress.importance import Importance, ranking_by
+from compress.observation import observe
+from genslim.console import SILENT, Console
 from genslim.generator import Generator
-from genslim.inputs import Inputs
-from genslim.size import Size, size_of
+
+Allocation = Literal["global", "uniform"]
 
 
 @dataclass
@@ -31,155 +33,102 @@ class Cut:
     """For each layer that lost channels, the original's channels that it kept, int64."""
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What is known of a generator before it is cut, found once for any number of cuts."""
+class Cutter:
+    """A generator that has been looked at, ready to be cut."""
 
-    protected: Mapping[str, str]
-    """Layers that must keep their channels, with reasons."""
-    moments: Mapping[str, Tensor]
-    """What goes into each layer: see :func:`compress.selection.input_moments`."""
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        round_to: int = 8,
+        importance: Importance = "reconstruction",
+        keep: Sequence[str] = (),
+        seed: int = 0,
+        console: Console = SILENT,
+    ) -> None:
+        """Find the channels and rank them.
 
+        Args:
+            generator: has a module.
+            round_to: channel counts become multiples of this.
+            importance: by what the channels of a group are ranked.
+            keep: layers whose names match one of these patterns keep all their channels.
+            seed: of the inputs that are looked at, and of a random ranking.
+            console: shows progress.
+        """
+        self.module = generator.trainable().eval()
+        self.known: Cuttable = cuttable(generator, self.module)
+        self.why: dict[str, str] = dict(self.known.left)
+        groups = [g for g in self.known.groups if self._may_go(g, round_to, keep)]
+        rankings = {}
+        if groups:
+            seen = observe(generator, self.module, seed)
+            with console.progress("ranking channels", len(groups)) as bar:
+                for group in groups:
+                    rankings[group.name] = ranking_by(
+                        importance, generator, self.module, self.known.graph, group, seen, seed
+                    )
+                    bar.advance(note=group.name)
+        self.choice = Choice(self.known.graph, groups, rankings, round_to)
 
-def survey(generator: Generator, round_to: int) -> Survey:
-    """Look which layers can be cut, and at what goes into each."""
-    return Survey(protected_layers(generator, round_to), input_moments(generator))
+    def _may_go(self, group: Group, round_to: int, keep: Sequence[str]) -> bool:
+        """Whether channels of the group may go; where not, say why."""
+        pinned = [n for n in group.layers if any(fnmatchcase(n, pattern) for pattern in keep)]
+        few = len(group.counts(round_to)) < 2
+        if pinned:
+            also = "" if pinned == list(group.layers) else f" with {pinned[0]}"
+            self._note(group, f"kept as asked{also}")
+        elif few:
+            self._note(group, f"has only {len(group.atoms) * group.width} channels")
+        return not pinned and not few
 
+    def _note(self, group: Group, reason: str) -> None:
+        for layer in group.layers:
+            self.why.setdefault(layer, reason)
 
-def cut_uniformly(
-    generator: Generator, ratio: float, round_to: int, known: Survey | None = None
-) -> tuple[nn.Module, Cut]:
-    """Remove ``ratio`` of the channels of every group, those that are missed least.
+    def counts(self, ratio: float, of: Measure, allocation: Allocation) -> Counts:
+        """How many atoms of each group go."""
+        if allocation == "global":
+            return globally(self.choice, ratio, of)
+        if of == "channels":
+            return uniform(self.choice, ratio)
+        return uniform_to_size(self.choice, ratio, of)
 
-    Args:
-        generator: has a module, which is copied.
-        ratio: in [0, 1).
-        round_to: channel counts become multiples of this.
-        known: what :func:`survey` found, where it is known already.
+    def cut(
+        self, ratio: float, of: Measure = "channels", allocation: Allocation = "global"
+    ) -> tuple[nn.Module, Cut]:
+        """A copy of the module without ``ratio`` of what ``of`` names, and what was cut."""
+        counts = self.counts(ratio, of, allocation)
+        return self.remove(counts, f"can't lose {ratio:.0%} in steps of {self.choice.round_to}")
 
-    Returns:
-        The pruned copy, and what was cut: a layer a line, and the layers left whole with reasons.
-    """
-    import torch_pruning
+    def remove(self, counts: Mapping[str, int], whole: str = "") -> tuple[nn.Module, Cut]:
+        """A copy of the module without so many atoms of each group, those that are missed least.
 
-    module = generator.trainable().eval().requires_grad_(True)
-    known = known or survey(generator, round_to)
-    names = {name: layer for name, layer in module.named_modules() if isinstance(layer, PRODUCTS)}
-    name_of = {layer: name for name, layer in names.items()}
-    before = {name: out_channels(layer) for name, layer in names.items()}
-    removed: dict[str, set[int]] = {name: set() for name in names}
-    if len(known.protected) < len(names):
-        moments: dict[nn.Module, Tensor] = {
-            names[name]: seen for name, seen in known.moments.items()
+        Args:
+            counts: how many go, by the group's name.
+            whole: why a group that loses none keeps all.
+        """
+        gone = {
+            name: self.choice.rankings[name].order[:count].numpy()
+            for name, count in counts.items()
+            if count
         }
-        by_weight = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-        pruner = torch_pruning.pruner.BasePruner(
-            module,
-            example_of(generator),
-            importance=Surgeon(moments, otherwise=by_weight),
-            pruning_ratio=ratio,
-            round_to=round_to,
-            ignored_layers=[names[name] for name in known.protected],
-        )
-        for group in pruner.step(interactive=True):
-            for dependency, channels in group:
-                name = name_of.get(dependency.target.module)
-                if name and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
-                    removed[name] |= set(channels)
-            group.prune()
-    cut = Cut(
-        kept={
-            name: torch.tensor(sorted(set(range(before[name])) - gone))
-            for name, gone in removed.items()
-            if gone
-        }
-    )
-    for name, layer in names.items():
-        channels, kept = before[name], out_channels(layer)
-        if kept < channels:
-            cut.changed.append(f"{name}: {channels} to {kept} channels")
-        else:
-            reason = known.protected.get(
-                name, f"{channels} channels can't lose {ratio:.0%} in steps of {round_to}"
-            )
-            cut.left.append({"what": name, "reason": reason})
-    return module, cut
+        module, kept = self.known.without(self.module, gone)
+        graph = self.known.graph
+        cut = Cut(kept=kept)
+        for layer in graph.makers:
+            if layer in kept:
+                before = graph.channels_of(layer)
+                cut.changed.append(f"{layer}: {before} to {len(kept[layer])} channels")
+            else:
+                cut.left.append({"what": layer, "reason": self.why.get(layer, whole)})
+        return module, cut
 
+    def share(self, counts: Mapping[str, int], of: Measure) -> float:
+        """Which share of the whole goes with so many atoms of each group."""
+        volume = self.choice.volume(of)
+        return 1 - volume(dict(counts)) / volume({})
 
-def cut_to_size(
-    generator: Generator, ratio: float, of: Literal["params", "macs"], round_to: int
-) -> tuple[nn.Module, Cut]:
-    """Cut so many channels of every group that ``ratio`` of the parameters or MACs is removed.
-
-    Rounding makes some shares unreachable: the nearest one below ``ratio`` is taken.
-    """
-
-    def amount(size: Size) -> int:
-        return size.parameters if of == "params" else size.macs
-
-    whole = amount(size_of(generator))
-    known = survey(generator, round_to)
-    low, high = 0.0, 1.0
-    best = cut_uniformly(generator, low, round_to, known)
-    for _ in range(8):  # bisection: the share grows with the ratio of channels
-        middle = (low + high) / 2
-        module, cut = cut_uniformly(generator, middle, round_to, known)
-        if 1 - amount(size_of(generator.variant(module=module))) / whole <= ratio:
-            low, best = middle, (module, cut)
-        else:
-            high = middle
-    return best
-
-
-def protected_layers(generator: Generator, round_to: int) -> dict[str, str]:
-    """The layers that must keep their channels, with reasons: found by cutting each, and looking.
-
-    A cut that changes the shape of the output, or that the module can't run with, shows a layer
-    whose channels are laid out in a fixed way: the colours, what feeds a pixel shuffle.
-    """
-    import torch_pruning
-
-    assert generator.module is not None
-    expected = generator(named_example(generator)).shape
-    reasons: dict[str, str] = {}
-    for name, original in generator.module.named_modules():
-        if not isinstance(original, PRODUCTS):
-            continue
-        if out_channels(original) <= round_to:
-            reasons[name] = f"has only {out_channels(original)} channels"
-            continue
-        trial = generator.trainable().eval().requires_grad_(True)
-        layer = trial.get_submodule(name)
-        linear = isinstance(layer, nn.Linear)
-        cut = (
-            torch_pruning.prune_linear_out_channels
-            if linear
-            else torch_pruning.prune_conv_out_channels
-        )
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(trial, example_of(generator))
-            graph.get_pruning_group(layer, cut, list(range(round_to))).prune()
-            shape = generator.variant(module=trial)(named_example(generator)).shape
-        except Exception as error:  # torch-pruning and the module fail in ways of their own
-            reasons[name] = (
-                f"can't be cut alone ({type(error).__name__}): what follows has a fixed layout"
-            )
-            continue
-        if shape != expected:
-            reasons[name] = "its channels are the picture's"
-    return reasons
-
-
-def out_channels(layer: nn.Module) -> int:
-    """How many channels a convolution or linear layer makes."""
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
-
-
-def named_example(generator: Generator) -> dict[str, Tensor]:
-    """One input of the usual size, drawn like any other."""
-    return Inputs(generator.signature, "calibration").draw(1)
-
-
-def example_of(generator: Generator) -> tuple[Tensor, ...]:
-    """The same, in the order of ``forward``."""
-    return tuple(named_example(generator).values())
+    def with_rounding(self, round_to: int) -> Choice:
+        """The same choice in other steps."""
+        return replace(self.choice, round_to=round_to)

@@ -1,58 +1,67 @@
 """Recovery by distillation: a damaged generator learns to draw what the original draws.
 
 No data are needed: inputs are drawn from the prior (or cropped from a folder of images), and the
-original's images are the targets. The loss is the mean absolute error: after as many steps it
-reads a better SSIM than a loss with SSIM in it, whose gradients are noisier, and its steps are
-cheaper. The learning rate falls in a line over the time allowed, and starts low enough not to
-undo what was fitted in closed form.
+original's images are the targets (:mod:`compress.pool`). The loss is the mean absolute error:
+after as many steps it reads a better SSIM than a loss with SSIM in it, whose gradients are
+noisier, and its steps are cheaper. The learning rate falls over the time allowed, and starts low
+enough not to undo what was fitted in closed form.
 
-The original is much slower than the student, so its images are kept in a pool and used a few
-times each, far apart: more steps in the same time.
+It runs on the device that accelerate finds, and on several where a launcher started several
+processes (:mod:`genslim.processes`): each learns from its own inputs, all end with the same
+weights. What was interrupted goes on where it stopped (:mod:`compress.checkpoint`).
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
+from compress.batches import (
+    in_batches,
+    usual_batch,
+    usual_calibration,
+    usual_validation,
+)
+from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
+from compress.interruption import Interruption, held
+from compress.norms import recalibrate_norms, train_mode
+from compress.plan import Plan, Schedule
+from compress.pool import Pool
+from compress.watched import Watched
+from genslim import processes
 from genslim.console import SILENT, Console
-from genslim.errors import GateFailed
+from genslim.errors import GateFailed, GenslimError
 from genslim.generator import Generator, run_module
-from genslim.inputs import Inputs
+from genslim.inputs import Inputs, stream_seed
 from genslim.metrics import ssim
-from genslim.signature import Signature
 
-Batch = dict[str, Tensor]
+__all__ = [
+    "Recovered",
+    "distill",
+    "in_batches",
+    "recalibrate_norms",
+    "usual_batch",
+    "usual_calibration",
+    "usual_validation",
+]
 
 BETAS = (0.9, 0.99)
 """How long Adam remembers gradients and their squares: briefly, as there are few steps."""
-USES = 3
-"""How often each of the original's images is learned from, on average."""
-BLOCK = 8
-"""Batches that the original makes images for at a time."""
-MOST_BYTES = 2**28
-"""Of images that are kept; the oldest go first."""
-
-
-def usual_batch(signature: Signature) -> int:
-    """Inputs a step: an image holds many positions to learn from, a latent makes one picture."""
-    return 4 if signature.takes_images else 32
-
-
-def usual_validation(signature: Signature) -> int:
-    """Inputs that progress is shown on; disjoint from those learned from."""
-    return 8 if signature.takes_images else 64
-
-
-def usual_calibration(signature: Signature) -> int:
-    """Inputs that activations are looked at on: crops of images hold many positions each."""
-    return 16 if signature.takes_images else 512
+LOOKS = 8
+"""How often progress is shown and the best kept."""
+SAVE_EVERY = 10.0
+"""Seconds from one checkpoint to the next, at least."""
+SAVE_SHARE = 0.05
+"""Of the time that writing checkpoints may take."""
 
 
 @dataclass(frozen=True)
@@ -71,137 +80,280 @@ def distill(
     student: nn.Module,
     teacher: Generator,
     *,
-    seconds: float,
+    seconds: float | None = None,
+    steps: int | None = None,
     seed: int,
     learning_rate: float = 7e-4,
+    schedule: Schedule = "linear",
+    features: Mapping[str, Tensor | None] | None = None,
+    feature_weight: float = 0.1,
     batch_size: int | None = None,
     adapt_norms: bool = True,
     least: float = 0.0,
+    exact: bool = False,
+    checkpoint: Checkpoint | None = None,
     console: Console = SILENT,
     what: str = "distilling",
 ) -> Recovered:
     """Fit ``student`` to the images of ``teacher``.
 
     Args:
-        student: changed in place.
+        student: changed in place; on the CPU before and after.
         teacher: has a module; the same signature.
-        seconds: how long, validation excepted.
+        seconds: how long, looks at the quality excepted. Either this or ``steps``.
+        steps: how many steps.
         seed: of the inputs.
         learning_rate: at the start; Adam.
-        batch_size: inputs a step; :func:`usual_batch` by default.
+        schedule: how the learning rate falls to a thousandth. After as long a time, linear read a
+            better SSIM than cosine.
+        features: names of modules in both whose outputs are to agree as well; with each, the
+            teacher's channels that the student still has, int64, or None for all.
+        feature_weight: of the features' error, relative to what the teacher makes there.
+        batch_size: inputs a step and process; :func:`usual_batch` by default.
         adapt_norms: re-estimate the batch norms' statistics first and let them follow the weights
             for half of the time, then train with them as they will be used (Krishnamoorthi 2018,
             arXiv 1806.08342, section 3.2.3); needed after a cut. Where it is False they stay.
         least: the SSIM that is needed. Where at half time the error is still more than twice what
             that allows, the rest is not tried: errors were never seen to halve in that time.
+        exact: compute in float32 even where the machine has bf16; for students that round.
+        checkpoint: where to keep what is needed to go on after an interruption; removed when done.
         console: shows progress with the SSIM on unseen inputs.
         what: the bar's title.
 
     Raises:
         GateFailed: the loss became NaN or infinite.
     """
-    signature = teacher.signature
-    held = Inputs(signature, "validation", seed).draw(usual_validation(signature))
-    expected = in_batches(teacher, held)
+    assert (seconds is None) != (steps is None), "either seconds or steps"
+    assert (seconds or steps or 0) > 0
+    plan = Plan(
+        seconds=seconds,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        feature_weight=feature_weight if features else 0.0,
+        batch_size=batch_size or usual_batch(teacher.signature),
+        adapt_norms=adapt_norms,
+        least=least,
+        exact=exact,
+    )
+    work = Distillation(
+        student,
+        teacher,
+        plan,
+        features=features or {},
+        checkpoint=checkpoint,
+        console=console,
+    )
+    try:
+        return work.run(what)
+    finally:
+        student.to("cpu").eval()
 
-    def quality() -> float:
-        student.eval()
-        images = in_batches(lambda part: run_module(student, signature, part), held)
-        return float(ssim(images, expected, data_range=signature.data_range).mean())
 
-    if adapt_norms:
-        recalibrate_norms(student, teacher, seed)
-    before = after = quality()
-    best, kept = before, copy.deepcopy(student.state_dict())
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, learning_rate, BETAS, fused=True)
-    spent, step, shown = 0.0, 0, 0.0
-    size = batch_size or usual_batch(signature)
-    batches = pooled(teacher, Inputs(signature, "recovery", seed), size)
-    with console.progress(what, total=seconds) as bar:
-        while spent < seconds:
-            begun = time.monotonic()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * max(1e-3, 1 - spent / seconds)
-            inputs, images = next(batches)
-            train_mode(student, adapt_norms and spent < seconds / 2)
-            drawn = run_module(student, signature, inputs)
-            loss = l1_loss(drawn, images)
-            if not bool(torch.isfinite(loss)):
-                raise GateFailed(
-                    f"distillation diverged after {step} steps (loss {float(loss)})",
-                    hint="lower the ratio, or skip recovery with --recover none",
-                )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            step += 1
-            spent += time.monotonic() - begun
-            if spent - shown > seconds / 8:
-                shown = spent
-                if (after := quality()) > best:
-                    best, kept = after, copy.deepcopy(student.state_dict())
-                if 2 * spent >= seconds and 1 - after > 2 * (1 - least):
+class Distillation:
+    """One call of :func:`distill`."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Generator,
+        plan: Plan,
+        *,
+        features: Mapping[str, Tensor | None],
+        checkpoint: Checkpoint | None,
+        console: Console,
+    ) -> None:
+        assert teacher.module is not None
+        self.student, self.teacher, self.plan = student, teacher, plan
+        self.features, self.checkpoint, self.console = features, checkpoint, console
+        self.step, self.spent, self.shown = 0, 0.0, 0.0
+        if plan.adapt_norms:
+            recalibrate_norms(student, teacher, plan.seed)
+        signature = teacher.signature
+        watched = Watched(student, signature, dict.fromkeys(features), exact=plan.exact)
+        self.accelerator = processes.accelerator(
+            idle_weights=processes.count() > 1 and has_idle_weights(watched)
+        )
+        self.device: torch.device = self.accelerator.device
+        student.to(self.device)
+        parameters = [p for p in student.parameters() if p.requires_grad]
+        self.adam = torch.optim.Adam(parameters, plan.learning_rate, BETAS, fused=True)
+        self.pupil, self.optimiser = self.accelerator.prepare(watched, self.adam)
+        self.original = teacher.module
+        if self.device.type != "cpu":  # the caller's own stays where it is
+            self.original = copy.deepcopy(teacher.module).to(self.device)
+        rank = self.accelerator.process_index
+        own = stream_seed(f"process {rank}", plan.seed) if rank else plan.seed
+        self.pool = Pool(
+            Watched(self.original, signature, features),
+            Inputs(signature, "recovery", own),
+            plan.batch_size,
+            self.device,
+        )
+        unseen = Inputs(signature, "validation", plan.seed).draw(usual_validation(signature))
+        self.unseen = {name: tensor.to(self.device) for name, tensor in unseen.items()}
+        self.expected = in_batches(
+            lambda part: run_module(self.original, signature, part), self.unseen
+        )
+        self.before = self.after = self.best = 0.0
+        self.kept: dict[str, Tensor] = {}
+        self.saved_at, self.pause = time.monotonic(), SAVE_EVERY
+
+    @property
+    def share(self) -> float:
+        """How much of the work is done."""
+        return self.plan.share(self.step, self.spent)
+
+    def run(self, what: str) -> Recovered:
+        """All of it, from the start or from where it was interrupted."""
+        if self.resume():
+            self.console.info(f"going on after {self.step:,} steps that were interrupted")
+        else:
+            self.before = self.after = self.best = self.quality()
+            self.kept = copy.deepcopy(self.student.state_dict())
+        total = self.plan.steps or self.plan.seconds
+        # Without a checkpoint there is nothing to wait for.
+        signals = held() if self.checkpoint else nullcontext(Interruption())
+        with signals as interruption, self.console.progress(what, total) as bar:
+            while self.share < 1:
+                self.take_step(interruption)
+                if self.share - self.shown > 1 / LOOKS and self.hopeless():
                     break
-            bar.reach(spent, note=f"SSIM {after:.4f} on unseen inputs")
-    if (after := quality()) < best:
-        student.load_state_dict(kept)
-        after = best
-    return Recovered(student.eval(), step, round(spent, 1), before, after)
+                note = f"SSIM {self.after:.4f} on unseen inputs"
+                bar.reach(self.step if self.plan.steps else self.spent, note=note)
+                if interruption.number or time.monotonic() - self.saved_at > self.pause:
+                    self.save()
+                if interruption.number:
+                    if self.checkpoint:
+                        self.console.info("the same command goes on from here")
+                    interruption.deliver(interruption.number)
+        self.after = self.quality()
+        if self.after < self.best:
+            self.student.load_state_dict(self.kept)
+            self.after = self.best
+        self.forget()
+        return Recovered(self.student, self.step, round(self.spent, 1), self.before, self.after)
+
+    def take_step(self, interruption: Interruption) -> None:
+        """Learn from one batch, and agree with the other processes on time and interruptions."""
+        begun = time.monotonic()
+        for group in self.adam.param_groups:
+            group["lr"] = self.plan.rate(self.share)
+        inputs, targets = self.pool.next()
+        train_mode(self.student, self.plan.adapt_norms and self.share < 1 / 2)
+        images, *made = self.pupil(inputs)
+        loss = l1_loss(images, targets[0])
+        for feature, target in zip(made, targets[1:], strict=True):
+            scale = self.plan.feature_weight / len(made)
+            loss = loss + scale * l1_loss(feature, target) / target.abs().mean()
+        self.optimiser.zero_grad()
+        self.accelerator.backward(loss)
+        self.optimiser.step()
+        value = float(loss.detach())
+        self.step += 1
+        self.spent += time.monotonic() - begun
+        diverged = not math.isfinite(value)
+        if self.accelerator.num_processes > 1:
+            mine = [[self.spent, float(diverged), float(interruption.number)]]
+            all_of_them = self.accelerator.gather(torch.tensor(mine, device=self.device))
+            self.spent = float(all_of_them[0, 0])
+            diverged = bool(all_of_them[:, 1].any())
+            interruption.number = int(all_of_them[:, 2].max())
+        if diverged:
+            self.forget()
+            raise GateFailed(
+                f"distillation diverged after {self.step} steps (loss {value})",
+                hint="lower the ratio, or skip recovery with --recover none",
+            )
+
+    def hopeless(self) -> bool:
+        """Look at the quality, keep the best, and say whether the rest is not worth trying."""
+        self.shown = self.share
+        self.after = self.quality()
+        if self.after > self.best:
+            self.best, self.kept = self.after, copy.deepcopy(self.student.state_dict())
+        return 2 * self.share >= 1 and 1 - self.after > 2 * (1 - self.plan.least)
+
+    def quality(self) -> float:
+        """Mean SSIM on unseen inputs, as the first process reads it."""
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast
+
+            # Each process's batch norms followed its own inputs since the last step began.
+            for buffer in self.student.buffers():
+                buffer.copy_(broadcast(buffer))
+        self.student.eval()
+        signature = self.teacher.signature
+        images = in_batches(lambda part: run_module(self.student, signature, part), self.unseen)
+        figures = ssim(images, self.expected, data_range=signature.data_range)
+        return processes.agreed(float(figures.mean()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what decides how this goes: a checkpoint with another one is for something else.
+
+        Of the student only the architecture: where it starts from follows from what made it,
+        which is the checkpoint's purpose, and may differ in the last bits.
+        """
+        facts = {
+            "plan": asdict(self.plan),
+            "signature": self.teacher.signature.to_json(),
+            "student": repr(self.student),
+            "processes": self.accelerator.num_processes,
+        }
+        features = {name: t for name, t in self.features.items() if t is not None}
+        names = {f"feature {name}": torch.tensor(0) for name in self.features}
+        return hash_of(facts, {**self.original.state_dict(), **names, **features})
+
+    def save(self) -> None:
+        """Write the checkpoint, where one is wanted and this process is the one that writes."""
+        if self.checkpoint is not None and processes.leads():
+            begun = time.monotonic()
+            figures = {name: getattr(self, name) for name in FIGURES}
+            saved = Saved(figures, {"random": torch.get_rng_state()})
+            saved.put("student", self.student.state_dict())
+            saved.put("best", self.kept)
+            saved.put("adam", state_of(self.adam))
+            try:
+                self.checkpoint.write(self.fingerprint, saved)
+            except GenslimError as error:  # a full disk: the work itself may still be finished
+                self.console.warn(f"no checkpoint: {error}")
+                self.checkpoint = None
+            self.pause = max(SAVE_EVERY, (time.monotonic() - begun) / SAVE_SHARE)
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> bool:
+        """Go back to where a checkpoint was written; False where there is none for this."""
+        saved = None
+        if self.checkpoint is not None and processes.leads():
+            saved = self.checkpoint.read(self.fingerprint, self.console)
+        saved = processes.agreed(saved)
+        if saved is None:
+            return False
+        self.student.load_state_dict(saved.part("student"))
+        self.kept = {name: t.to(self.device) for name, t in saved.part("best").items()}
+        load_state(self.adam, saved.part("adam"))
+        torch.set_rng_state(saved.tensors["random"])
+        for name in FIGURES:
+            setattr(self, name, saved.figures[name])
+        self.pool.skip(self.step)
+        return True
+
+    def forget(self) -> None:
+        """Remove the checkpoint: it is for nothing any more."""
+        if self.checkpoint is not None and processes.leads():
+            self.checkpoint.remove()
 
 
-def pooled(teacher: Generator, inputs: Inputs, batch_size: int) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches of inputs and the teacher's images, drawn at random from all that were made so far.
-
-    Each image is used ``USES`` times on average, spread over the whole time: used at once, so few
-    images at a time are learned by heart.
-    """
-    pool: Batch = {}
-    images = torch.empty(0)
-    while True:
-        new = inputs.draw(BLOCK * batch_size)
-        made = in_batches(teacher, new, batch_size)
-        most = max(len(made), MOST_BYTES // made[0].nbytes)
-        images = torch.cat([images, made])[-most:] if len(images) else made
-        pool = {k: torch.cat([pool[k], v])[-most:] if pool else v for k, v in new.items()}
-        for _ in range(USES * BLOCK):
-            index = torch.randint(len(images), (batch_size,))
-            yield {name: tensor[index] for name, tensor in pool.items()}, images[index]
+def has_idle_weights(watched: Watched) -> bool:
+    """Whether a generator holds weights that neither its images nor its features depend on."""
+    watched.eval()
+    inputs = Inputs(watched.signature, "calibration").draw(1)
+    made = torch.stack([tensor.sum() for tensor in watched(inputs)]).sum()
+    parameters = [p for p in watched.parameters() if p.requires_grad]
+    return any(g is None for g in torch.autograd.grad(made, parameters, allow_unused=True))
 
 
-@torch.no_grad()
-def in_batches(draw: Callable[[Batch], Tensor], inputs: Batch, size: int = 32) -> Tensor:
-    """``draw`` on ``inputs``, ``size`` at a time, put together."""
-    count = len(next(iter(inputs.values())))
-    parts = [
-        draw({name: tensor[start : start + size] for name, tensor in inputs.items()})
-        for start in range(0, count, size)
-    ]
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def recalibrate_norms(student: nn.Module, teacher: Generator, seed: int, batches: int = 8) -> None:
-    """Re-estimate the batch norms' statistics, which a cut moved away from what was recorded."""
-    norms = [m for m in student.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    student.train()
-    stream = Inputs(teacher.signature, "calibration", seed)
-    for _ in range(batches):
-        run_module(student, teacher.signature, stream.draw(32))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    student.eval()
-
-
-def train_mode(module: nn.Module, adapt_norms: bool) -> None:
-    """Training mode, in which batch norms go by the batch only where they may adapt."""
-    module.train()
-    for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.train(adapt_norms)
+FIGURES = ("step", "spent", "shown", "before", "after", "best")
+"""What a checkpoint holds of a :class:`Distillation` beside its tensors."""

@@ -93,6 +93,7 @@ class Quantize(Step):
 
     def recovered(self, generator: Generator, console: Console) -> nn.Module:
         """A copy of the module trained with rounding in its forward pass."""
+        from compress.checkpoint import current
         from compress.distill import distill
         from compress.fake_quant import fake_quantized
         from compress.qdq import calibration_batch
@@ -114,6 +115,8 @@ class Quantize(Step):
                 seed=self.seed,
                 learning_rate=5e-4,
                 adapt_norms=False,
+                exact=True,  # bf16 would round once more
+                checkpoint=current(),
                 console=console,
                 what="training as if quantized",
             )

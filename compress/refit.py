@@ -1,141 +1,259 @@
 """Closed-form recovery: each layer after a cut is fitted anew by ridge least squares.
 
-A layer that lost input channels gets the weights with which what is left of its input comes
-nearest to what the original's layer makes (He et al. 2017, arXiv 1707.06168; Luo et al. 2017,
-arXiv 1707.06342). Layers are taken in the order in which they run, each on the inputs that the
-layers fitted before it really give, so that errors do not add up unseen. No gradients; seconds.
+A layer gets the weights with which what is left of its input comes nearest to what the original's
+layer makes (He et al. 2017, arXiv 1707.06168; Luo et al. 2017, arXiv 1707.06342). All layers are
+fitted while the pruned network runs once, each on the inputs that the layers fitted before it
+really give; a layer whose output is added to a stream is fitted to the sum, so that it makes up
+for what the stream has lost (:mod:`compress.flow`). No gradients; seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad
+from torch.utils._python_dispatch import _disable_current_modes
 
-from compress.distill import in_batches, usual_calibration
+from compress.batches import usual_calibration
+from compress.channels.rules import tensors_in
+from compress.flow import Sum, Watch, sums_of
 from compress.phases import phase_taps, reason_to_leave
+from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
-ROWS = 40_000
-"""Positions that a layer is fitted on at most: more than enough for a few thousand weights."""
+ROWS = 20_000
+"""Positions that a layer is fitted on at most: many for a few thousand weights an output."""
 RIDGE = 1e-4
-"""Of the mean squared input: keeps weights small where inputs say nothing."""
+"""Of the mean squared input: keeps weights near what they were where inputs say nothing."""
+
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+
+@dataclass
+class Goal:
+    """What a layer should make, at some positions."""
+
+    positions: Tensor
+    """Of its output (of its input for a transposed convolution), flat, int64."""
+    output: Tensor
+    """The original's, ``(positions, O)``; of a transposed convolution ``(positions, O, s, s)``."""
+    rests: dict[int, Tensor] = field(default_factory=dict)
+    """What the original adds to it, by the operation that makes it, at the same positions."""
 
 
 @torch.no_grad()
 def refit(
-    student: nn.Module, teacher: Generator, kept: Mapping[str, Tensor], seed: int
+    student: nn.Module,
+    teacher: Generator,
+    kept: Mapping[str, Tensor],
+    seed: int,
+    console: Console = SILENT,
 ) -> list[str]:
-    """Fit every convolution and linear layer whose input lost channels, in place.
+    """Fit every convolution and linear layer that comes after a cut, in place.
 
     Args:
         student: the pruned module.
-        teacher: the original; has a module.
+        teacher: what it was pruned from; has a module.
         kept: for each layer that lost output channels, those it kept, int64.
         seed: of the inputs.
+        console: shows progress.
 
     Returns:
         The names of the layers that were fitted.
     """
     assert teacher.module is not None
-    count = usual_calibration(teacher.signature)
-    inputs = Inputs(teacher.signature, "calibration", seed).draw(count)
-    fitted = []
-    for name in execution_order(student, teacher, inputs):
-        layer, whole = student.get_submodule(name), teacher.module.get_submodule(name)
-        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            continue
-        if inner(layer) == inner(whole) or getattr(layer, "groups", 1) != 1:
-            continue
-        if isinstance(layer, nn.ConvTranspose2d) and reason_to_leave(layer):
-            continue
-        x = captured(student, name, teacher, inputs)[0]
-        target = captured(teacher.module, name, teacher, inputs)[1]
-        if name in kept:
-            target = target.index_select(1 if target.ndim == 4 else -1, kept[name])
-        fit(layer, x, target)
-        fitted.append(name)
+    signature = teacher.signature
+    inputs = Inputs(signature, "calibration", seed).draw(usual_calibration(signature))
+    one = {name: tensor[:1] for name, tensor in inputs.items()}
+    sums = sums_of(teacher.module, lambda: run_module(teacher.module, signature, one))
+    names = [
+        name
+        for name, layer in student.named_modules()
+        if name in sums and isinstance(layer, Layer) and can_be_fitted(layer)
+    ]
+    goals = goals_of(teacher, names, sums, inputs)
+    fitted: list[str] = []
+    with console.progress("refitting layers", len(names)) as bar:
+
+        def fit_now(name: str, x: Tensor, seen: Mapping[int, Tensor]) -> None:
+            layer = student.get_submodule(name)
+            assert isinstance(layer, Layer)
+            goal, target = goals[name], sums[name]
+            channels = kept.get(name)
+            wanted = goal.output if channels is None else goal.output[:, channels]
+            drift: Tensor | float = 0.0
+            for rest in target.rests:
+                if rest.call not in goal.rests or rest.call not in seen:
+                    continue
+                before = goal.rests[rest.call]
+                now = rows_of(layer, seen[rest.call], goal.positions)
+                if channels is not None:
+                    before = before[:, channels]
+                if before.shape != now.shape:
+                    continue
+                drift = drift + ratio(rest.gain, target.gain, channels, now) * (before - now)
+            fit(layer, x, wanted + drift, goal.positions)
+            fitted.append(name)
+            bar.advance(note=name)
+
+        wanted_calls = {rest.call for name in names for rest in sums[name].rests}
+        watched_run(student, names, wanted_calls, fit_now, None, teacher, inputs)
     return fitted
 
 
-def inner(layer: nn.Module) -> int:
-    """How many channels go into a layer."""
-    channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-    return int(channels)  # type: ignore[arg-type]
+def can_be_fitted(layer: Layer) -> bool:
+    """Whether least squares has an answer for this kind of layer."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return reason_to_leave(layer) is None
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and not isinstance(layer.padding, str)
+    return True
 
 
-def execution_order(
-    module: nn.Module, generator: Generator, inputs: Mapping[str, Tensor]
-) -> list[str]:
-    """Names of the leaf modules in the order in which they first run."""
-    order: list[str] = []
-    handles = [
-        leaf.register_forward_pre_hook(lambda *_, name=name: order.append(name))
-        for name, leaf in module.named_modules()
-        if not list(leaf.children())
-    ]
-    run_module(module, generator.signature, {k: v[:1] for k, v in inputs.items()})
-    for handle in handles:
-        handle.remove()
-    return list(dict.fromkeys(order))
+def ratio(
+    gain: float | Tensor, by: float | Tensor, channels: Tensor | None, like: Tensor
+) -> float | Tensor:
+    """``gain / by``, for each channel where one of them differs by channel."""
+    quotient = gain / by
+    if isinstance(quotient, Tensor):
+        quotient = quotient if channels is None else quotient[channels]
+        return quotient.view(1, -1, *[1] * (like.ndim - 2))
+    return quotient
 
 
-def captured(
-    module: nn.Module, name: str, generator: Generator, inputs: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The input and the output of the layer ``name`` while ``module`` runs on ``inputs``."""
-    found: list[tuple[Tensor, Tensor]] = []
-    layer = module.get_submodule(name)
-    handle = layer.register_forward_hook(lambda _, a, out: found.append((a[0], out)))
-    in_batches(lambda part: run_module(module, generator.signature, part), dict(inputs), 64)
-    handle.remove()
-    return torch.cat([a for a, _ in found]), torch.cat([b for _, b in found])
+def watched_run(
+    module: nn.Module,
+    names: list[str],
+    calls: set[int],
+    before: Callable[[str, Tensor, Mapping[int, Tensor]], None] | None,
+    after: Callable[[str, Tensor, Tensor, Mapping[int, Tensor]], None] | None,
+    generator: Generator,
+    inputs: Mapping[str, Tensor],
+) -> None:
+    """Run ``module`` once; call ``before`` and ``after`` each named layer with what it sees."""
+    seen: dict[int, Tensor] = {}
+
+    def on_call(index: int, func: Any, args: Any, out: Any) -> None:
+        if index in calls:
+            # A copy, because what follows may write into it.
+            seen[index] = tensors_in(out)[0].clone()
+
+    def pre_hook(name: str, x: Tensor) -> None:
+        if before is not None:
+            with _disable_current_modes():
+                before(name, x, seen)
+
+    def post_hook(name: str, x: Tensor, out: Tensor) -> None:
+        if after is not None:
+            with _disable_current_modes():
+                after(name, x, out, seen)
+
+    handles = []
+    for name in names:
+        layer = module.get_submodule(name)
+        handles.append(
+            layer.register_forward_pre_hook(lambda m, a, name=name: pre_hook(name, a[0]))
+        )
+        handles.append(
+            layer.register_forward_hook(lambda m, a, out, name=name: post_hook(name, a[0], out))
+        )
+    try:
+        with Watch(on_call):
+            run_module(module, generator.signature, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def fit(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, x: Tensor, target: Tensor) -> None:
-    """Set the weights with which ``layer`` maps ``x`` nearest to ``target``."""
+def goals_of(
+    teacher: Generator, names: list[str], sums: Mapping[str, Sum], inputs: Mapping[str, Tensor]
+) -> dict[str, Goal]:
+    """What each layer of the original makes, and what is added to it."""
+    assert teacher.module is not None
+    goals: dict[str, Goal] = {}
+
+    def after(name: str, x: Tensor, out: Tensor, seen: Mapping[int, Tensor]) -> None:
+        layer = teacher.module.get_submodule(name)  # type: ignore[union-attr]
+        assert isinstance(layer, Layer)
+        grid = x if isinstance(layer, nn.ConvTranspose2d) else out
+        total = grid.numel() // grid.shape[-1 if isinstance(layer, nn.Linear) else 1]
+        random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        positions = (
+            torch.randperm(total, generator=random)[:ROWS].sort().values
+            if total > ROWS
+            else torch.arange(total)
+        )
+        goal = Goal(positions, rows_of(layer, out, positions))
+        for rest in sums[name].rests:
+            if rest.call in seen:
+                goal.rests[rest.call] = rows_of(layer, seen[rest.call], positions)
+        goals[name] = goal
+
+    calls = {rest.call for name in names for rest in sums[name].rests}
+    watched_run(teacher.module, names, calls, None, after, teacher, inputs)
+    return goals
+
+
+def rows_of(layer: Layer, out: Tensor, positions: Tensor) -> Tensor:
+    """What a layer makes at ``positions``: ``(positions, O)``, or ``(positions, O, s, s)``."""
     if isinstance(layer, nn.Linear):
-        weight, bias = solve(x.flatten(0, -2), target.flatten(0, -2), layer.bias is not None)
+        return out.flatten(0, -2)[positions]
+    if isinstance(layer, nn.Conv2d):
+        return out.permute(0, 2, 3, 1).flatten(0, 2)[positions]
+    s = layer.stride[0]
+    blocks = out.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (N, O, H, s, W, s)
+    return blocks.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)[positions]
+
+
+def fit(layer: Layer, x: Tensor, target: Tensor, positions: Tensor) -> None:
+    """Set the weights with which ``layer`` maps ``x`` nearest to ``target`` at ``positions``."""
+    has_bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        rows = x.flatten(0, -2)[positions]
+        weight, bias = solve(rows, target, layer.weight, has_bias)
         layer.weight.copy_(weight)
     elif isinstance(layer, nn.Conv2d):
-        rows, goal = patches(layer, x), target.flatten(2).transpose(1, 2).flatten(0, 1)
-        weight, bias = solve(rows, goal, layer.bias is not None)
+        rows = patches(layer, x, positions)
+        weight, bias = solve(rows, target, layer.weight.flatten(1), has_bias)
         layer.weight.copy_(weight.view_as(layer.weight))
     else:
-        bias = fit_transposed(layer, x, target)
+        bias = fit_transposed(layer, x, target, positions)
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)
 
 
-def fit_transposed(layer: nn.ConvTranspose2d, x: Tensor, target: Tensor) -> Tensor | None:
+def fit_transposed(
+    layer: nn.ConvTranspose2d, x: Tensor, target: Tensor, positions: Tensor
+) -> Tensor | None:
     """Fit a transposed convolution phase by phase of its output grid; return the bias.
 
     Each phase of the output is an ordinary convolution of the input with its own share of the
     kernel's taps (see :mod:`compress.phases`), so the shares are fitted one by one.
     """
-    channels = x.shape[1]
     reach, taps = phase_taps(layer)
     size = 2 * reach + 1
-    around = unfold(x, size, padding=reach)  # (N, C size size, H W)
-    n, _, h, w = x.shape
-    around = around.view(n, channels, size, size, h * w)
-    s = layer.stride[0]
+    around = windows(x, (size, size), (1, 1), (1, 1), (reach, reach), x.shape[2:], positions)
+    around = around.unflatten(2, (size, size))  # (positions, C, size, size)
     biases = []
+    s = layer.stride[0]
     for row in range(s):
         for column in range(s):
             ys = [(t, tap) for (phase, t), tap in taps.items() if phase == row]
             xs = [(t, tap) for (phase, t), tap in taps.items() if phase == column]
             picked = torch.stack(
                 [around[:, :, reach + dy, reach + dx] for dy, _ in ys for dx, _ in xs], 2
-            )  # (N, C, taps, H W)
-            rows = picked.flatten(1, 2).transpose(1, 2).flatten(0, 1)
-            goal = target[:, :, row::s, column::s].flatten(2).transpose(1, 2).flatten(0, 1)
-            weight, bias = solve(rows, goal, layer.bias is not None)
-            shares = weight.view(-1, channels, len(ys), len(xs))  # (O, C, taps y, taps x)
+            )  # (positions, C, taps)
+            own = torch.stack([layer.weight[:, :, i, j] for _, i in ys for _, j in xs], 2)
+            start = own.transpose(0, 1).flatten(1)  # (O, C taps)
+            goal = target[:, :, row, column]
+            weight, bias = solve(picked.flatten(1), goal, start, layer.bias is not None)
+            shares = weight.view(-1, x.shape[1], len(ys), len(xs))  # (O, C, taps y, taps x)
             for i, (_, tap_y) in enumerate(ys):
                 for j, (_, tap_x) in enumerate(xs):
                     layer.weight[:, :, tap_y, tap_x] = shares[:, :, i, j].T
@@ -144,26 +262,65 @@ def fit_transposed(layer: nn.ConvTranspose2d, x: Tensor, target: Tensor) -> Tens
     return torch.stack(biases).mean(0) if biases else None
 
 
-def patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """The patches that a convolution sees, a row each: ``(N positions, C kh kw)``."""
-    options: dict[str, Any] = {
-        "dilation": layer.dilation,
-        "padding": layer.padding,
-        "stride": layer.stride,
-    }
-    columns = unfold(x, layer.kernel_size, **options)
-    return columns.transpose(1, 2).flatten(0, 1)
+def patches(layer: nn.Conv2d, x: Tensor, positions: Tensor) -> Tensor:
+    """The patches that a convolution sees at ``positions``, a row each: ``(rows, C kh kw)``."""
+    assert not isinstance(layer.padding, str)
+    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    sides = [
+        (n + 2 * p - r - 1) // s + 1
+        for n, p, r, s in zip(x.shape[2:], layer.padding, reach, layer.stride, strict=True)
+    ]
+    return windows(
+        x, layer.kernel_size, layer.stride, layer.dilation, layer.padding, sides, positions,
+        layer.padding_mode,
+    ).flatten(1)  # fmt: skip
 
 
-def solve(rows: Tensor, goal: Tensor, with_bias: bool) -> tuple[Tensor, Tensor | None]:
-    """Ridge least squares: ``(outputs, inputs)`` weights and the bias, where there is one."""
-    if len(rows) > ROWS:
-        chosen = torch.randperm(len(rows))[:ROWS]
-        rows, goal = rows[chosen], goal[chosen]
+def windows(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: tuple[int, ...],
+    sides: Any,
+    positions: Tensor,
+    mode: str = "zeros",
+) -> Tensor:
+    """What a kernel sees at some positions of its output: ``(positions, C, taps)``."""
+    around = (padding[1], padding[1], padding[0], padding[0])
+    padded = pad(x, around, "constant" if mode == "zeros" else mode)
+    pixels = padded.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C)
+    n, rest = positions // (sides[0] * sides[1]), positions % (sides[0] * sides[1])
+    top, left = rest // sides[1] * stride[0], rest % sides[1] * stride[1]
+    seen = [
+        pixels[n, top + i * dilation[0], left + j * dilation[1]]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
+    return torch.stack(seen, 2)
+
+
+def solve(
+    rows: Tensor, goal: Tensor, start: Tensor, with_bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Ridge least squares around ``start``: ``(outputs, inputs)`` weights, and the bias."""
     mean_in = rows.mean(0) if with_bias else torch.zeros(rows.shape[1])
     mean_out = goal.mean(0) if with_bias else torch.zeros(goal.shape[1])
     centred = rows - mean_in
-    gram = centred.T @ centred
-    gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()))
-    weight = torch.linalg.solve(gram, centred.T @ (goal - mean_out)).T
+    gram = products(centred)
+    gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) + 1e-12)
+    left = goal - mean_out - centred @ start.T
+    weight = start + torch.linalg.solve(gram, centred.T @ left).T
     return weight, mean_out - weight @ mean_in if with_bias else None
+
+
+def products(rows: Tensor, block: int = 192) -> Tensor:
+    """``rows.T @ rows``, its upper half computed and mirrored."""
+    parts = rows.split(block, 1)
+    gram = rows.new_empty(rows.shape[1], rows.shape[1])
+    for i, left in enumerate(parts):
+        right = rows[:, i * block :]
+        strip = left.T @ right
+        gram[i * block : i * block + left.shape[1], i * block :] = strip
+        gram[i * block :, i * block : i * block + left.shape[1]] = strip.T
+    return gram

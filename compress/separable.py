@@ -63,6 +63,7 @@ class Separable(Step):
 
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Time each swap, recover with those that gained, drop the costliest until SSIM holds."""
+        from compress.checkpoint import current
         from compress.distill import distill
         from compress.splitting import Convolution, reason_to_leave, split
         from compress.swap import with_swapped
@@ -99,6 +100,7 @@ class Separable(Step):
                 seconds=self.seconds,
                 seed=self.seed,
                 least=self.min_ssim if self.revert else 0.0,
+                checkpoint=current(),
                 console=console,
             )
             tries.append(
@@ -146,7 +148,7 @@ class Separable(Step):
         """How much SSIM one swap alone costs before any recovery."""
         import copy
 
-        from compress.distill import recalibrate_norms
+        from compress.norms import recalibrate_norms
 
         trial = copy.deepcopy(candidate)
         recalibrate_norms(trial, generator, self.seed)

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genslim.console import SILENT, Console
@@ -52,12 +53,16 @@ class Step(ABC):
     target: str = "openvino"
     """Where it will run: RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16]."""
 
-    def __call__(self, generator: Generator, console: Console = SILENT) -> Generator:
+    def __call__(
+        self, generator: Generator, console: Console = SILENT, *, checkpoint: Path | None = None
+    ) -> Generator:
         """Apply the step.
 
         Args:
             generator: left as it is.
             console: told about progress.
+            checkpoint: a file in which long work is kept, so that the same step on the same
+                generator goes on where it was interrupted; gone when the work is done.
 
         Returns:
             A new generator with the same signature and one more record.
@@ -67,6 +72,7 @@ class Step(ABC):
         """
         import torch
 
+        from compress.checkpoint import kept_at
         from genslim.generator import StepRecord
         from genslim.size import size_of
 
@@ -74,7 +80,10 @@ class Step(ABC):
         torch.manual_seed(self.seed)
         before = size_of(generator)
         started = time.monotonic()
-        outcome = self.apply(generator, console)
+        # Within a run, an artifact's name and the step's parameters say what work this is.
+        parent = generator.path.name if generator.path else generator.name
+        with kept_at(checkpoint, f"{self} of {parent}"):
+            outcome = self.apply(generator, console)
         report = {
             "changed": outcome.changed,
             "left": outcome.left,
@@ -119,7 +128,7 @@ class Step(ABC):
 
     def ssim_of(self, generator: Generator) -> float:
         """Mean SSIM to the original on inputs that nothing is fitted on, on the target."""
-        from compress.distill import usual_validation
+        from compress.batches import usual_validation
         from genslim.inputs import Inputs
         from genslim.metrics import ssim
 

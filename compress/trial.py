@@ -11,6 +11,7 @@ from torch import nn
 from genslim.console import Console
 from genslim.generator import Generator
 from genslim.inputs import Inputs
+from genslim.processes import agreed
 from genslim.runtimes import runtime
 from genslim.target import Target
 from genslim.timing import interleave
@@ -64,4 +65,5 @@ def race(
             rounds=ROUNDS,
         )
     base = samples.pop("")
-    return {name: Trial(s.median_ms, s.ratio_to(base)) for name, s in samples.items()}
+    trials = {name: Trial(s.median_ms, s.ratio_to(base)) for name, s in samples.items()}
+    return agreed(trials)  # processes that train together must build the same

@@ -103,9 +103,12 @@ class Common:
     """Say what would be done, and do nothing."""
 
     def console(self) -> Console:
-        """The console these flags ask for."""
-        from genslim.console import Console
+        """The console these flags ask for; of several processes the first alone speaks."""
+        from genslim.console import SILENT, Console
+        from genslim.processes import leads
 
+        if not leads():
+            return SILENT
         return Console(quiet=self.quiet, as_json=self.json)
 
 
@@ -124,6 +127,7 @@ def run_command(group: str, command: Command, arguments: list[str]) -> int:
         help_format="markdown",  # joins the lines of a paragraph; plain text would keep them
         version_flags=[],
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # report_errors has a line for it
         default_parameter=cyclopts.Parameter(negative_iterable=(), show_default=shown_default),
     )
     app["--help"].group = app.group_parameters

@@ -104,7 +104,8 @@ class Generator:
 def run_module(module: nn.Module, signature: Signature, inputs: Mapping[str, Tensor]) -> Tensor:
     """Call ``module`` with the signature's inputs, in its own type; images come back float32."""
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
-    images = module(*(inputs[spec.name].to(dtype) for spec in signature.inputs))
+    # Copies: some networks write into what they are given.
+    images = module(*(inputs[spec.name].to(dtype, copy=True) for spec in signature.inputs))
     if isinstance(images, tuple | list):
         images = images[0]
     assert isinstance(images, Tensor)

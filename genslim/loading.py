@@ -26,11 +26,12 @@ def load(
     """Open a generator.
 
     Args:
-        source: a built-in name, a weights file, ``package.module:factory``, an artifact folder or
-            a run folder (its newest artifact). None: the newest artifact of the newest run below
-            the working folder, or the built-in ``dcgan-mnist`` where there is no run.
+        source: a built-in name, a weights file, a diffusers folder, ``package.module:factory``, an
+            artifact folder or a run folder (its newest artifact). None: the newest artifact of the
+            newest run below the working folder, or the built-in ``dcgan-mnist`` without one.
         images: a folder of images, for generators that take images.
-        input: ``[NAME:]SHAPE`` of each input that can't be told from the source.
+        input: ``[NAME:]SHAPE`` of each input that can't be told from the source, or the size to
+            measure at.
         weights: a file of weights for a factory's module.
         value_range: least and greatest value of a pixel that a factory's module makes.
 
@@ -70,5 +71,5 @@ def open_source(text: str | None, options: SourceOptions) -> Generator:
     raise UserError(
         f"{text!r} {there}",
         hint=f"name a built-in generator ({', '.join(known())}), a weights file (.safetensors, "
-        ".pth), package.module:factory, an artifact folder or a run folder",
+        ".pth), a diffusers folder, package.module:factory, an artifact folder or a run folder",
     )

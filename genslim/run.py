@@ -25,6 +25,8 @@ RUNS = Path("runs")
 
 NUMBERED = re.compile(r"(\d\d)-([a-z0-9][a-z0-9-]*)")
 LOCK = ".lock"
+CHECKPOINT = ".unfinished.safetensors"
+"""Long work that was interrupted. No leftover: its name does not begin with ``TEMPORARY``."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Run:
         return sorted(
             p for p in self.path.iterdir() if NUMBERED.fullmatch(p.name) and artifact.is_artifact(p)
         )
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a command keeps long work that may be interrupted."""
+        return self.path / CHECKPOINT
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its first step was interrupted and can go on."""
+        names = [path.name for path in self.artifacts]
+        return names == [artifact.ORIGINAL] and self.checkpoint.is_file()
 
     @property
     def newest(self) -> Path:
@@ -76,12 +89,25 @@ class Run:
         )
 
     def abandon(self) -> None:
-        """Remove a run that holds no more than what it began with. The caller holds the lock."""
-        if all(path.name == artifact.ORIGINAL for path in self.artifacts):
+        """Remove a run that holds no more than what it began with. The caller holds the lock.
+
+        One whose first step was interrupted stays: the same command goes on with it.
+        """
+        if not self.interrupted and all(path.name == artifact.ORIGINAL for path in self.artifacts):
             shutil.rmtree(self.path / artifact.ORIGINAL, ignore_errors=True)
             with suppress(OSError):  # what else lies there is someone else's
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether another process holds its lock at this moment."""
+        lock = FileLock(self.path / LOCK, blocking=False)
+        try:
+            with lock:
+                return False
+        except Timeout:
+            return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -102,10 +128,31 @@ class Run:
                 ) from None
         try:
             for leftover in self.path.glob(f"{TEMPORARY}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
+
+
+@dataclass(frozen=True)
+class Onlooker(Run):
+    """What a process that works along with the first one has in place of the run.
+
+    Nothing is written to it and nothing is locked; ``path`` is a folder for what is thrown away.
+    """
+
+    def start(self, original: Generator) -> Generator:
+        """The original as it is."""
+        return original
+
+    def append(
+        self, generator: Generator, name: str, *, parent: str, kind: artifact.Kind = "step"
+    ) -> Generator:
+        """The generator as it is."""
+        return generator
 
 
 def is_run(path: Path) -> bool:
@@ -118,13 +165,17 @@ def run_of(artifact_folder: Path) -> Run:
     return Run(artifact_folder.resolve().parent)
 
 
-def runs() -> list[Run]:
-    """The runs below the working folder, oldest first."""
+def runs(*, interrupted: bool = False) -> list[Run]:
+    """The runs below the working folder, oldest first.
+
+    Args:
+        interrupted: those alone whose first step was interrupted. Otherwise all but those: they
+            hold nothing that another command would go on with.
+    """
     if not RUNS.is_dir():
         return []
-    return [
-        Run(p) for p in sorted(RUNS.iterdir()) if NUMBERED.fullmatch(p.name) and Run(p).artifacts
-    ]
+    found = [Run(p) for p in sorted(RUNS.iterdir()) if NUMBERED.fullmatch(p.name)]
+    return [run for run in found if run.artifacts and run.interrupted == interrupted]
 
 
 def new_run(name: str) -> Run:

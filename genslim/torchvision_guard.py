@@ -2,7 +2,7 @@
 
 The registry's torchvision next to a CPU build of torch fails on import with "operator
 torchvision::nms does not exist": its Python half describes two operators whose compiled half did
-not load. spandrel imports torchvision and uses neither operator. Declaring their
+not load. spandrel and diffusers import torchvision and use neither operator. Declaring their
 signatures is enough; calling them still fails, as it should.
 """
 

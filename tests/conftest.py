@@ -97,8 +97,7 @@ def installed_program(name: str) -> Path:
     return path
 
 
-@pytest.fixture
-def tiny_gan() -> Generator:
+def random_dcgan() -> Generator:
     """The DCGAN of the catalogue with random weights whose pictures are not blank.
 
     Of latents ``(N, 32)``, to grey 32x32 images: as large and as quick as the trained one.
@@ -114,6 +113,12 @@ def tiny_gan() -> Generator:
     return Generator(
         "dcgan-mnist", dcgan.signature(), {"kind": "catalogue", "name": "dcgan-mnist"}, module
     )
+
+
+@pytest.fixture
+def tiny_gan() -> Generator:
+    """See :func:`random_dcgan`."""
+    return random_dcgan()
 
 
 @pytest.fixture(scope="session")
@@ -168,37 +173,41 @@ def quantized_gan(graph_gan: Generator, graphs: dict[str, bytes], tmp_path: Path
     return replace(graph_gan, onnx=graphs["quantized_gan"])
 
 
-def settle_batch_norms(module: nn.Module, inputs: Tensor) -> None:
+def settle_batch_norms(module: nn.Module, *inputs: Tensor) -> None:
     """Let every batch norm of ``module`` learn the statistics that ``inputs`` give it."""
     import torch
     from torch import nn
 
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # the mean of all batches seen
         norm.reset_running_stats()
     with torch.no_grad():
-        module.train()(inputs)
+        module.train()(*inputs)
     for norm in norms:
         norm.momentum = 0.1
     module.eval()
 
 
-@pytest.fixture
-def image_folder(tmp_path: Path) -> Path:
-    """Eight small RGB pictures of coloured noise blobs, 80x72."""
+def write_pictures(folder: Path, count: int = 8, size: tuple[int, int] = (80, 72)) -> Path:
+    """Make ``folder`` and write ``count`` RGB pictures of coloured noise blobs, width x height."""
     import numpy as np
     from PIL import Image
 
-    folder = tmp_path / "images"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for index in range(8):
+    for index in range(count):
         coarse = random.integers(0, 256, (9, 10, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((80, 72), Image.Resampling.BICUBIC).save(
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(
             folder / f"picture-{index}.png"
         )
     return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Eight small RGB pictures of coloured noise blobs, 80x72."""
+    return write_pictures(tmp_path / "images")
 
 
 @pytest.fixture

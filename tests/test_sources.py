@@ -19,6 +19,7 @@ from genslim.sources import SOURCES, known
 from genslim.sources.weights import parse_shape, read_state
 
 MINE = """\
+import torch
 from torch import nn
 
 class Latent(nn.Module):
@@ -33,6 +34,13 @@ def build():
 
 def enlarge():
     return nn.Upsample(scale_factor=2)
+
+class Beside(nn.Module):
+    def forward(self, picture, depth):
+        return torch.cat([picture, depth], 1)
+
+def beside():
+    return Beside()
 
 def flat():
     return nn.Identity()
@@ -49,6 +57,9 @@ def mine(working_folder: Path) -> str:
 def test_each_source_has_a_name_of_its_own_and_claims_its_example() -> None:
     kinds = [source.kind for source in SOURCES]
     assert len(set(kinds)) == len(kinds)
+    model = Path("stable-diffusion/vae")  # a folder is known by what lies in it
+    model.mkdir(parents=True)
+    (model / "config.json").touch()
     for source in SOURCES:
         claiming = [s.kind for s in SOURCES if s.claims(source.example)]
         assert claiming == [source.kind]
@@ -133,6 +144,17 @@ def test_a_factory_of_images(mine: str, image_folder: Path) -> None:
     assert spec.draw == Images(str(image_folder))
     assert generator.signature.images.value_range == (0.0, 1.0)
     assert generator.signature.images.shape == ("batch", 3, 32, 48)
+
+
+def test_a_factory_of_images_and_something_else(mine: str, image_folder: Path) -> None:
+    generator = genslim.load(
+        f"{mine}:beside", input=("picture:1,3,16,16", "depth:1,4,16,16"), images=image_folder
+    )
+    assert [spec.draw for spec in generator.signature.inputs] == [
+        Images(str(image_folder)),
+        Prior("normal"),
+    ]
+    assert generator(Inputs(generator.signature, "parity").draw(2)).shape == (2, 7, 16, 16)
 
 
 def test_a_value_range_can_be_stated(mine: str) -> None:

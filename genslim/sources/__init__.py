@@ -2,9 +2,10 @@
 
 from genslim.sources.base import Source, SourceOptions
 from genslim.sources.catalogue import Catalogue, known
+from genslim.sources.diffusers import DiffusersFolder
 from genslim.sources.factory import Factory
 from genslim.sources.weights import Weights
 
-SOURCES: tuple[Source, ...] = (Catalogue(), Weights(), Factory())
+SOURCES: tuple[Source, ...] = (Catalogue(), DiffusersFolder(), Weights(), Factory())
 
 __all__ = ["SOURCES", "Source", "SourceOptions", "known"]

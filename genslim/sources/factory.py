@@ -105,7 +105,8 @@ def signature_by_trial(module: nn.Module, text: str, options: SourceOptions) -> 
     for index, item in enumerate(options.input):
         name, colon, shape = item.rpartition(":")
         sides = parse_shape(shape)
-        draw = Images(options.images) if len(sides) == 4 and options.images else Prior("normal")
+        pictured = options.images and len(sides) == 4 and sides[1] in (1, 3)  # grey or RGB
+        draw = Images(options.images) if pictured else Prior("normal")
         inputs.append(Input(name if colon else f"input{index}", (BATCH, *sides[1:]), draw))
     trial = {spec.name: torch.zeros(spec.concrete(2)) for spec in inputs}
     probe = Signature(tuple(inputs), ())

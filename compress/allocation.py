@@ -1,0 +1,107 @@
+"""How many channels each group loses: where they cost least for what they save.
+
+Every group has a curve of what its first k channels cost (:mod:`compress.selection`). Uniformly,
+each loses the same share. Globally, the group goes on losing channels whose next ones cost least
+for each MAC, parameter or channel saved, until the whole is as small as asked: the greedy solution
+of a knapsack whose items shrink each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from compress.channels.groups import ChannelGraph, Group, Volume
+from compress.selection import Ranking
+
+Measure = Literal["channels", "params", "macs"]
+Counts = dict[str, int]
+"""How many atoms of each group go, by the group's name."""
+
+MOST = 0.9
+"""A group loses at most this share of its channels, so that none becomes a needle's eye."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be removed, and what it costs."""
+
+    graph: ChannelGraph
+    groups: Sequence[Group]
+    rankings: Mapping[str, Ranking]
+    round_to: int
+
+    def volume(self, of: Measure) -> Volume:
+        """The size that is to shrink."""
+        return {"channels": self.graph.channels, "params": self.graph.params}.get(
+            of, self.graph.macs
+        )
+
+    def allowed(self, group: Group, most: float = MOST) -> list[int]:
+        """How many atoms may go, from none: what is left is a multiple that kernels like."""
+        whole = len(group.atoms)
+        return [whole - k for k in group.counts(self.round_to) if whole - k <= most * whole]
+
+
+def uniform(choice: Choice, ratio: float) -> Counts:
+    """The share ``ratio`` of every group, rounded so that no more than that goes."""
+    counts = {}
+    for group in choice.groups:
+        wanted = ratio * len(group.atoms) + 1e-9
+        counts[group.name] = max(k for k in choice.allowed(group, 1.0) if k <= wanted)
+    return counts
+
+
+def uniform_to_size(choice: Choice, ratio: float, of: Measure) -> Counts:
+    """The same share of every group, so large that ``ratio`` of the whole size is gone.
+
+    Rounding makes some sizes unreachable: the nearest smaller cut is taken.
+    """
+    volume = choice.volume(of)
+    whole = volume({})
+    best: Counts = {}
+    low, high = 0.0, 1.0
+    for _ in range(12):  # bisection: the size falls as the share grows
+        middle = (low + high) / 2
+        counts = uniform(choice, middle)
+        if 1 - volume(counts) / whole <= ratio + 1e-9:
+            low, best = middle, counts
+        else:
+            high = middle
+    return best
+
+
+def globally(choice: Choice, ratio: float, of: Measure) -> Counts:
+    """As much from each group as costs least, until ``ratio`` of the whole size is gone.
+
+    Groups of which no layer tells what they cost lose ``ratio`` of their channels.
+    """
+    volume = choice.volume(of)
+    blind = [g for g in choice.groups if bool(torch.isnan(choice.rankings[g.name].costs).any())]
+    gone = uniform(Choice(choice.graph, blind, choice.rankings, choice.round_to), ratio)
+    seeing = [group for group in choice.groups if group not in blind]
+    gone |= {group.name: 0 for group in seeing}
+    whole, size = volume({}), volume(gone)
+    goal = (1 - ratio) * whole
+    steps = {group.name: choice.allowed(group) for group in seeing}
+    while size > goal:
+        found = None
+        for name, allowed in steps.items():
+            costs, now = choice.rankings[name].costs, gone[name]
+            for target in allowed:
+                if target <= now:
+                    continue
+                saved = volume.saved(name, target - now, gone)
+                price = float(costs[target] - costs[now]) / max(saved, 1e-9)
+                if size - saved < goal:  # what is saved beyond the goal is worth nothing
+                    price = float(costs[target] - costs[now]) / max(size - goal, 1e-9)
+                if found is None or price < found[0]:
+                    found = (price, name, target, saved)
+        if found is None:
+            break
+        _, name, target, saved = found
+        gone[name], size = target, size - saved
+    return gone

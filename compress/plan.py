@@ -1,0 +1,37 @@
+"""How long a distillation takes, and how fast it learns at each moment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`distill` was asked for."""
+
+    seconds: float | None
+    steps: int | None
+    seed: int
+    learning_rate: float
+    schedule: Schedule
+    feature_weight: float
+    batch_size: int
+    adapt_norms: bool
+    least: float
+    exact: bool
+
+    def share(self, step: int, spent: float) -> float:
+        """How much of the work is done after ``step`` steps and ``spent`` seconds; 1 is all."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.seconds is not None
+        return spent / self.seconds
+
+    def rate(self, share: float) -> float:
+        """The learning rate when ``share`` of the work is done."""
+        left = 1 - share if self.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+        return self.learning_rate * max(1e-3, left)
