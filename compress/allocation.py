@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from compress.channels.groups import ChannelGraph, Group, Volume
 from compress.selection import Ranking
@@ -47,12 +48,17 @@ class Choice:
 
 
 def uniform(choice: Choice, ratio: float) -> Counts:
-    """The share ``ratio`` of every group, rounded so that no more than that goes."""
+    """The share ``ratio`` of every group, to the nearest count that is allowed."""
     counts = {}
     for group in choice.groups:
-        wanted = ratio * len(group.atoms) + 1e-9
-        counts[group.name] = max(k for k in choice.allowed(group, 1.0) if k <= wanted)
+        wanted = ratio * len(group.atoms)
+        counts[group.name] = nearest(choice.allowed(group, 1.0), wanted)
     return counts
+
+
+def nearest(numbers: Sequence[int], wanted: float) -> int:
+    """The number that is nearest to ``wanted``; the smaller of two."""
+    return min(sorted(numbers), key=lambda number: abs(number - wanted))
 
 
 def uniform_to_size(choice: Choice, ratio: float, of: Measure) -> Counts:
@@ -87,21 +93,58 @@ def globally(choice: Choice, ratio: float, of: Measure) -> Counts:
     whole, size = volume({}), volume(gone)
     goal = (1 - ratio) * whole
     steps = {group.name: choice.allowed(group) for group in seeing}
+    offers: dict[str, Offer] = {}
+    stale = set(steps)
     while size > goal:
-        found = None
-        for name, allowed in steps.items():
-            costs, now = choice.rankings[name].costs, gone[name]
-            for target in allowed:
-                if target <= now:
-                    continue
-                saved = volume.saved(name, target - now, gone)
-                price = float(costs[target] - costs[now]) / max(saved, 1e-9)
-                if size - saved < goal:  # what is saved beyond the goal is worth nothing
-                    price = float(costs[target] - costs[now]) / max(size - goal, 1e-9)
-                if found is None or price < found[0]:
-                    found = (price, name, target, saved)
-        if found is None:
+        for name in stale:
+            found = cheapest(
+                name,
+                steps[name],
+                choice.rankings[name].costs,
+                gone=gone,
+                volume=volume,
+                wanted=size - goal,
+            )
+            offers.pop(name, None)
+            if found is not None:
+                offers[name] = found
+        if not offers:
             break
-        _, name, target, saved = found
-        gone[name], size = target, size - saved
+        name = min(offers, key=lambda name: offers[name].price)
+        gone[name], size = offers[name].target, size - offers[name].saved
+        # What a group saves hangs on those it meets in a layer; near the goal, on how near it is.
+        stale = {n for term in volume.of[name] for _, widths in term.axes for n in widths}
+        near = {n for n, offer in offers.items() if size - offer.saved < goal}
+        stale = (stale | near | {name}) & steps.keys()
     return gone
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The next channels of a group: what they save, and what a unit of that costs."""
+
+    target: int
+    saved: float
+    price: float
+
+
+def cheapest(
+    name: str,
+    allowed: Sequence[int],
+    costs: Tensor,
+    *,
+    gone: Mapping[str, int],
+    volume: Volume,
+    wanted: float,
+) -> Offer | None:
+    """How many atoms of a group to take next, so that what they save costs least."""
+    best, now = None, gone[name]
+    for target in allowed:
+        if target <= now:
+            continue
+        saved = volume.saved(name, target - now, gone)
+        # What is saved beyond the goal is worth nothing.
+        price = float(costs[target] - costs[now]) / max(min(saved, wanted), 1e-9)
+        if best is None or price < best.price:
+            best = Offer(target, saved, price)
+    return best

@@ -10,6 +10,11 @@ compress = Group(
     (
         Command("prune", "remove channels, and recover by distillation", "compress.commands:prune"),
         Command(
+            "sensitivity",
+            "what each group of channels is worth: SSIM against ratio, plotted",
+            "compress.commands:sensitivity",
+        ),
+        Command(
             "separable",
             "swap convolutions for depthwise-separable ones where that is faster",
             "compress.commands:separable",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from compress.prune import Prune
 from compress.quantize import Quantize
@@ -29,6 +29,70 @@ def prune(source: str | None = None, /, *, step: Prune = PRUNE, common: Common =
         the newest run, or the built-in dcgan-mnist.
     """
     take_step(source, step, common, following="compress separable")
+
+
+def sensitivity(
+    source: str | None = None,
+    /,
+    *,
+    ratios: str = "0.25,0.5,0.75",
+    groups: str = "*",
+    recover: Literal["none", "closed-form"] = "closed-form",
+    round_to: int = 8,
+    count: int | None = None,
+    seed: int = 0,
+    common: Common = COMMON,
+) -> None:
+    """Cut each group of channels alone and show the SSIM that is left: a table and a figure.
+
+    Nothing is changed. Written to sensitivity-NAME unless -o names a folder: sensitivity.png and
+    sensitivity.json.
+
+    Parameters
+    ----------
+    source:
+        What to look at; by default the newest run, or the built-in dcgan-mnist.
+    ratios:
+        How much of a group goes, with commas between.
+    groups:
+        Only groups with a layer whose name matches this pattern: body.*
+    recover:
+        Whether the layers that a group feeds are refitted by least squares.
+    round_to:
+        Channel counts become multiples of this.
+    count:
+        Inputs that SSIM is read on; 4 images or 32 latents if left out.
+    seed:
+        Seed of the inputs.
+    """
+    from compress.sensitivity import check
+    from compress.sensitivity import sensitivity as look
+    from compress.sensitivity_report import numbers_of, show_sensitivity, write
+    from genslim.stepping import open_source
+
+    console = common.console()
+    shares = numbers_of(ratios)
+    generator = open_source(source, common)
+    check(generator, shares, round_to, count)
+    folder = common.output or f"sensitivity-{generator.name}"
+    if common.dry_run:
+        asked = ", ".join(f"{share:g}" for share in shares)
+        console.info(f"would cut each group of {generator.label} alone at {asked}: {folder}")
+        return
+    console.heading(f"sensitivity {generator.label}")
+    found = look(
+        generator,
+        shares,
+        groups=groups,
+        recover=recover,
+        round_to=round_to,
+        count=count,
+        seed=seed,
+        console=console,
+    )
+    write(found, folder)
+    show_sensitivity(found, console)
+    console.finish(found.to_json(), wrote=folder, following="compress prune --keep PATTERN")
 
 
 def separable(

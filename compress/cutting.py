@@ -13,8 +13,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from compress.allocation import Choice, Counts, Measure, globally, uniform, uniform_to_size
-from compress.channels.cutting import Cuttable, cuttable
+from compress.channels.cutting import Cuttable
 from compress.channels.groups import Group
+from compress.channels.trying import cuttable
 from compress.importance import Importance, ranking_by
 from compress.observation import observe
 from genslim.console import SILENT, Console
@@ -66,7 +67,13 @@ class Cutter:
             with console.progress("ranking channels", len(groups)) as bar:
                 for group in groups:
                     rankings[group.name] = ranking_by(
-                        importance, generator, self.module, self.known.graph, group, seen, seed
+                        importance,
+                        generator,
+                        self.module,
+                        self.known.graph,
+                        group,
+                        seen=seen,
+                        seed=seed,
                     )
                     bar.advance(note=group.name)
         self.choice = Choice(self.known.graph, groups, rankings, round_to)

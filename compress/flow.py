@@ -63,9 +63,14 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, on_call: Callable[[int, Any, Sequence[Any], Any], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.on_call = on_call
         self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; to skip what compiles would import it, which takes seconds."""
+        return False
 
     def __torch_dispatch__(
         self,
@@ -101,20 +106,27 @@ def sums_of(module: nn.Module, run: Callable[[], object]) -> dict[str, Sum]:
         if short_name(func) in NORMS:
             plain = [scale_of(args), *plain[1:]]
         uses.update(s for s in sources if s >= 0)
-        calls.append(Call(short_name(func), sources, plain, made[0].shape if made else torch.Size()))
+        calls.append(
+            Call(short_name(func), sources, plain, made[0].shape if made else torch.Size())
+        )
         for tensor in made[:1]:
             made_by[tensor] = index
 
     def note(name: str, out: Tensor) -> None:
-        if name in outputs:
-            outputs[name] = -1  # runs more than once: no one sum
+        if name in outputs or holders[layers[name].weight] > 1:
+            outputs[name] = -1  # its weight is used more than once: no one sum
         else:
             outputs[name] = made_by.get(out, -1)
 
-    handles = [
-        layer.register_forward_hook(lambda m, a, out, name=name: note(name, out))
+    layers = {
+        name: layer
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+    }
+    holders = Counter(layer.weight for layer in layers.values())
+    handles = [
+        layer.register_forward_hook(lambda m, a, out, name=name: note(name, out))
+        for name, layer in layers.items()
     ]
     with Watch(on_call), torch.no_grad():
         run()
@@ -131,7 +143,8 @@ def sums_of(module: nn.Module, run: Callable[[], object]) -> dict[str, Sum]:
 
 def scale_of(args: Sequence[Any]) -> Tensor | None:
     """What a batch norm in evaluation multiplies each channel by."""
-    weight, variance = args[1], args[4]
+    weight: Tensor | None = args[1]
+    variance: Tensor | None = args[4]
     eps = args[-1] if isinstance(args[-1], float) else 1e-5
     if variance is None:
         return None

@@ -11,6 +11,7 @@ channels of a ranking cost is told by reconstruction for all of them, so that gr
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -23,9 +24,7 @@ from compress.selection import Ranking, consumers_of, rank
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
-Importance = Literal[
-    "reconstruction", "l1", "l2", "activation", "taylor", "bn-scale", "random"
-]
+Importance = Literal["reconstruction", "l1", "l2", "activation", "taylor", "bn-scale", "random"]
 
 
 def ranking_by(
@@ -34,6 +33,7 @@ def ranking_by(
     module: nn.Module,
     graph: ChannelGraph,
     group: Group,
+    *,
     seen: Seen,
     seed: int,
 ) -> Ranking:
@@ -42,7 +42,7 @@ def ranking_by(
     count = len(group.atoms)
     order: Tensor | None = None
     if importance != "reconstruction" or not consumers:
-        order = scores(importance, generator, module, graph, group, seen, seed).argsort()
+        order = scores(importance, generator, module, graph, group, seen=seen, seed=seed).argsort()
     if not consumers:
         assert order is not None
         return Ranking(order, torch.full((count + 1,), float("nan"), dtype=torch.float64))
@@ -55,6 +55,7 @@ def scores(
     module: nn.Module,
     graph: ChannelGraph,
     group: Group,
+    *,
     seen: Seen,
     seed: int,
 ) -> Tensor:
@@ -97,11 +98,16 @@ def scores(
 
 def activity(inverse: Tensor, columns: Tensor) -> Tensor:
     """The mean square of each atom's channels, from the inverse of their moments."""
-    moments = torch.linalg.inv(inverse).diagonal()
+    moments: Tensor = torch.linalg.inv(inverse).diagonal()
     return moments[columns].sum(1)
 
 
-def summed(module: nn.Module, graph: ChannelGraph, group: Group, value: object) -> Tensor | None:
+def summed(
+    module: nn.Module,
+    graph: ChannelGraph,
+    group: Group,
+    value: Callable[[str, Tensor], Tensor | None],
+) -> Tensor | None:
     """The sum of ``value(name, weight)`` over all weights that an atom has; None where none."""
     named = dict(module.named_parameters())
     total = torch.zeros(len(group.atoms), dtype=torch.float64)
@@ -109,7 +115,7 @@ def summed(module: nn.Module, graph: ChannelGraph, group: Group, value: object) 
     for name, axis in group.slots:
         if name not in named:
             continue
-        amounts = value(name, named[name].detach())  # type: ignore[operator]
+        amounts = value(name, named[name].detach())
         if amounts is None:
             continue
         by_channel = amounts.transpose(0, axis).flatten(1).sum(1) if amounts.ndim > 1 else amounts

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.batches import in_batches, usual_calibration
+from compress.norms import train_mode
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
@@ -41,9 +42,18 @@ def observe(generator: Generator, module: nn.Module, seed: int = 0) -> Seen:
         for name, layer in module.named_modules()
         if isinstance(layer, PRODUCTS) and getattr(layer, "groups", 1) == 1
     }
-    return Seen(
-        input_moments(generator, module, layers, seed), sensitivities(generator, module, layers)
-    )
+    moments = input_moments(generator, module, layers, seed)
+    try:
+        weights = sensitivities(generator, module, layers)
+    except RuntimeError:  # it writes into what gradients need; not so, as a rule, where it learns
+        try:
+            train_mode(module, adapt_norms=False)
+            weights = sensitivities(generator, module, layers)
+        except RuntimeError:
+            weights = {}
+        finally:
+            module.eval()
+    return Seen(moments, weights)
 
 
 @torch.no_grad()

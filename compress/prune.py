@@ -60,6 +60,9 @@ class Prune(Step):
     """How many steps it takes, instead of a time."""
     schedule: Literal["linear", "cosine"] = "linear"
     """How its learning rate falls."""
+    blocks: float = 0.6
+    """The share of the seconds in which blocks that keep their outer channels are fitted one by
+    one first, where there are any; 0 skips that."""
 
     def check(self, generator: Generator) -> None:
         """Check the ratio, the rounding, the patterns and the time."""
@@ -75,6 +78,8 @@ class Prune(Step):
             raise UserError(f"seconds {self.seconds} is no time", hint="or use --recover none")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps {self.steps} is less than 1", hint="or use --recover none")
+        if not 0 <= self.blocks < 1:
+            raise UserError(f"blocks {self.blocks} is no share below 1", hint="try --blocks 0.6")
         self.check_patterns(generator)
         super().check(generator)
 
@@ -110,7 +115,7 @@ class Prune(Step):
             if self.recover != "none":
                 self.refit(generator, pruned, cut, figures, console)
             if self.recover == "distill":
-                self.distill(generator, pruned, figures, console)
+                self.distill(generator, pruned, cut, figures, console)
         else:
             outcome.figures["note"] = "nothing could be removed"
         return outcome
@@ -142,17 +147,52 @@ class Prune(Step):
             pruned.load_state_dict(before)
             figures["layers_refitted"] = 0
 
+    def fit_blocks(
+        self,
+        generator: Generator,
+        pruned: nn.Module,
+        cut: Cut,
+        figures: dict[str, Any],
+        console: Console,
+    ) -> float:
+        """Fit the blocks of ``pruned`` in place, unless that did harm; the seconds it may take."""
+        import copy
+
+        from compress.blockwise import fit_blocks
+
+        before, seconds = copy.deepcopy(pruned.state_dict()), self.blocks * self.seconds
+        fitted = fit_blocks(
+            pruned, generator, cut.kept, seconds=seconds, seed=self.seed, console=console
+        )
+        if not fitted:
+            return 0.0
+        after = self.quality(generator, pruned)
+        figures["ssim_after_blocks"] = after
+        if after < figures["ssim"]:
+            pruned.load_state_dict(before)
+            fitted = []
+        figures |= {"ssim": max(after, figures["ssim"]), "blocks_fitted": len(fitted)}
+        return seconds
+
     def distill(
-        self, generator: Generator, pruned: nn.Module, figures: dict[str, Any], console: Console
+        self,
+        generator: Generator,
+        pruned: nn.Module,
+        cut: Cut,
+        figures: dict[str, Any],
+        console: Console,
     ) -> None:
-        """Distil ``pruned``, in place, and put down what came of it."""
+        """Fit blocks, distil the whole, both in place, and put down what came of it."""
         from compress.checkpoint import current
         from compress.distill import distill
 
+        spent = 0.0
+        if self.steps is None and self.blocks:  # so many steps are the same wherever they are made
+            spent = self.fit_blocks(generator, pruned, cut, figures, console)
         done = distill(
             pruned,
             generator.original,
-            seconds=self.seconds if self.steps is None else None,
+            seconds=self.seconds - spent if self.steps is None else None,
             steps=self.steps,
             schedule=self.schedule,
             seed=self.seed,
@@ -205,7 +245,7 @@ class Prune(Step):
                 continue
             before = figures["ssim"]
             if self.recover == "distill":
-                self.distill(generator, pruned, figures, console)
+                self.distill(generator, pruned, cut, figures, console)
                 won_back = min(0.9, max(0.0, 1 - (1 - figures["ssim"]) / (1 - before + 1e-9)))
                 tries[-1]["ssim"] = figures["ssim"]
             if figures["ssim"] >= least and (best is None or ratio > best[0]):
@@ -213,7 +253,10 @@ class Prune(Step):
         if best is None:
             raise GateFailed(
                 f"no cut was found that holds SSIM {least}: "
-                + "; ".join(f"{t['ratio']:.2f} reads {t.get('ssim', t['ssim_before_distillation']):.4f}" for t in tries[-3:]),  # noqa: E501
+                + "; ".join(
+                    f"{t['ratio']:.2f} reads {t.get('ssim', t['ssim_before_distillation']):.4f}"
+                    for t in tries[-3:]
+                ),
                 hint="ask for less, allow more --seconds, or name a --ratio",
             )
         ratio, pruned, cut, figures = best

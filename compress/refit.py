@@ -33,6 +33,8 @@ RIDGE = 1e-4
 """Of the mean squared input: keeps weights near what they were where inputs say nothing."""
 
 Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+Fit = Callable[[Any, Tensor, Tensor, Tensor], None]
+"""Changes a layer in place, given its input, what it should make at some positions, and these."""
 
 
 @dataclass
@@ -54,6 +56,8 @@ def refit(
     kept: Mapping[str, Tensor],
     seed: int,
     console: Console = SILENT,
+    *,
+    ways: Mapping[str, Fit] | None = None,
 ) -> list[str]:
     """Fit every convolution and linear layer that comes after a cut, in place.
 
@@ -63,15 +67,17 @@ def refit(
         kept: for each layer that lost output channels, those it kept, int64.
         seed: of the inputs.
         console: shows progress.
+        ways: how to fit a layer, where not by :func:`fit`, by its name.
 
     Returns:
         The names of the layers that were fitted.
     """
-    assert teacher.module is not None
-    signature = teacher.signature
+    original, signature = teacher.module, teacher.signature
+    assert original is not None
     inputs = Inputs(signature, "calibration", seed).draw(usual_calibration(signature))
-    one = {name: tensor[:1] for name, tensor in inputs.items()}
-    sums = sums_of(teacher.module, lambda: run_module(teacher.module, signature, one))
+    # Not one: a tensor with an axis of length one needs fewer copies, and operations are numbered.
+    two = {name: tensor[:2] for name, tensor in inputs.items()}
+    sums = sums_of(original, lambda: run_module(original, signature, two))
     names = [
         name
         for name, layer in student.named_modules()
@@ -98,12 +104,13 @@ def refit(
                 if before.shape != now.shape:
                     continue
                 drift = drift + ratio(rest.gain, target.gain, channels, now) * (before - now)
-            fit(layer, x, wanted + drift, goal.positions)
+            way = (ways or {}).get(name, fit)
+            way(layer, x, wanted + drift, goal.positions)
             fitted.append(name)
             bar.advance(note=name)
 
         wanted_calls = {rest.call for name in names for rest in sums[name].rests}
-        watched_run(student, names, wanted_calls, fit_now, None, teacher, inputs)
+        watched_run(student, names, wanted_calls, teacher, inputs, before=fit_now)
     return fitted
 
 
@@ -131,12 +138,23 @@ def watched_run(
     module: nn.Module,
     names: list[str],
     calls: set[int],
-    before: Callable[[str, Tensor, Mapping[int, Tensor]], None] | None,
-    after: Callable[[str, Tensor, Tensor, Mapping[int, Tensor]], None] | None,
     generator: Generator,
     inputs: Mapping[str, Tensor],
+    *,
+    before: Callable[[str, Tensor, Mapping[int, Tensor]], None] | None = None,
+    after: Callable[[str, Tensor, Tensor, Mapping[int, Tensor]], None] | None = None,
 ) -> None:
-    """Run ``module`` once; call ``before`` and ``after`` each named layer with what it sees."""
+    """Run ``module`` once; call ``before`` and ``after`` each named layer with what it sees.
+
+    Args:
+        module: in evaluation mode.
+        names: of layers that run once.
+        calls: operations whose results are kept and handed on, by their place in the run.
+        generator: says how the module is called.
+        inputs: of the run.
+        before: told a layer's name, what goes in, and the kept results so far.
+        after: told what comes out as well.
+    """
     seen: dict[int, Tensor] = {}
 
     def on_call(index: int, func: Any, args: Any, out: Any) -> None:
@@ -196,7 +214,7 @@ def goals_of(
         goals[name] = goal
 
     calls = {rest.call for name in names for rest in sums[name].rests}
-    watched_run(teacher.module, names, calls, None, after, teacher, inputs)
+    watched_run(teacher.module, names, calls, teacher, inputs, after=after)
     return goals
 
 
@@ -207,7 +225,7 @@ def rows_of(layer: Layer, out: Tensor, positions: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return out.permute(0, 2, 3, 1).flatten(0, 2)[positions]
     s = layer.stride[0]
-    blocks = out.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (N, O, H, s, W, s)
+    blocks: Tensor = out.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (N, O, H, s, W, s)
     return blocks.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)[positions]
 
 
@@ -238,8 +256,8 @@ def fit_transposed(
     """
     reach, taps = phase_taps(layer)
     size = 2 * reach + 1
-    around = windows(x, (size, size), (1, 1), (1, 1), (reach, reach), x.shape[2:], positions)
-    around = around.unflatten(2, (size, size))  # (positions, C, size, size)
+    around = surroundings(x, reach, positions)
+    around = around.view(*around.shape[:2], size, size)
     biases = []
     s = layer.stride[0]
     for row in range(s):
@@ -262,42 +280,31 @@ def fit_transposed(
     return torch.stack(biases).mean(0) if biases else None
 
 
+def surroundings(x: Tensor, reach: int, positions: Tensor) -> Tensor:
+    """Squares around ``positions`` of ``x``: ``(positions, C, (2 reach + 1)^2)``, zeros outside."""
+    square = nn.Conv2d(1, 1, 2 * reach + 1, padding=reach)
+    return patches(square, x, positions).view(len(positions), x.shape[1], -1)
+
+
 def patches(layer: nn.Conv2d, x: Tensor, positions: Tensor) -> Tensor:
     """The patches that a convolution sees at ``positions``, a row each: ``(rows, C kh kw)``."""
     assert not isinstance(layer.padding, str)
     reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    sides = [
+    height, width = (
         (n + 2 * p - r - 1) // s + 1
         for n, p, r, s in zip(x.shape[2:], layer.padding, reach, layer.stride, strict=True)
-    ]
-    return windows(
-        x, layer.kernel_size, layer.stride, layer.dilation, layer.padding, sides, positions,
-        layer.padding_mode,
-    ).flatten(1)  # fmt: skip
-
-
-def windows(
-    x: Tensor,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-    padding: tuple[int, ...],
-    sides: Any,
-    positions: Tensor,
-    mode: str = "zeros",
-) -> Tensor:
-    """What a kernel sees at some positions of its output: ``(positions, C, taps)``."""
-    around = (padding[1], padding[1], padding[0], padding[0])
-    padded = pad(x, around, "constant" if mode == "zeros" else mode)
+    )
+    (y, z), mode = layer.padding, layer.padding_mode
+    padded = pad(x, (z, z, y, y), "constant" if mode == "zeros" else mode)
     pixels = padded.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C)
-    n, rest = positions // (sides[0] * sides[1]), positions % (sides[0] * sides[1])
-    top, left = rest // sides[1] * stride[0], rest % sides[1] * stride[1]
+    n, place = positions // (height * width), positions % (height * width)
+    top, left = place // width * layer.stride[0], place % width * layer.stride[1]
     seen = [
-        pixels[n, top + i * dilation[0], left + j * dilation[1]]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
+        pixels[n, top + i * layer.dilation[0], left + j * layer.dilation[1]]
+        for i in range(layer.kernel_size[0])
+        for j in range(layer.kernel_size[1])
     ]
-    return torch.stack(seen, 2)
+    return torch.stack(seen, 2).flatten(1)
 
 
 def solve(

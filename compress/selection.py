@@ -9,7 +9,6 @@ are in units of the picture's squared error, so that those of different groups c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ from compress.observation import Seen
 
 RIDGE = 1e-3
 """Of the mean squared activation: no channel is trusted to stand in for others exactly."""
-ROUNDS = 96
+ROUNDS = 16
 """A group is emptied in about so many rounds; costs are renewed after each."""
 TINY = 1e-12
 """Keeps what is never active from being divided by."""
@@ -58,7 +57,8 @@ class Consumer:
             return self.energy.diagonal()[index] / self.inverse.diagonal()[index]
         rows, columns = own[:, :, None], own[:, None, :]
         solved = torch.linalg.solve(self.inverse[rows, columns], self.energy[rows, columns])
-        return solved.diagonal(dim1=1, dim2=2).sum(1)
+        each: Tensor = solved.diagonal(dim1=1, dim2=2).sum(1)
+        return each
 
     def remove(self, atoms: Tensor) -> float:
         """Take atoms out, the rest standing in for them; return what that costs."""
@@ -88,9 +88,22 @@ def consumers_of(
             continue
         labels = graph.trace.slots[slot]
         places = np.stack([np.flatnonzero(labels == atom) for atom in group.atoms])
-        weights = seen.weights.get(name, torch.ones(1))
+        weights = seen.weights.get(name)
+        if weights is None:
+            weights = by_output(layer, moments)
         found.append(consumer_of(layer, moments, torch.from_numpy(places), weights))
     return found
+
+
+@torch.no_grad()
+def by_output(layer: nn.Module, moments: Tensor) -> Tensor:
+    """Where no gradient tells what an output counts, all layers' outputs count alike."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    by_input = weight if isinstance(layer, nn.ConvTranspose2d) else weight.transpose(0, 1)
+    energy = by_input.flatten(1) @ by_input.flatten(1).T
+    outputs = by_input.shape[1]
+    return torch.full((outputs,), 1 / (float((energy * moments).sum()) + TINY))
 
 
 @torch.no_grad()
@@ -108,9 +121,7 @@ def consumer_of(layer: nn.Module, moments: Tensor, columns: Tensor, weights: Ten
     # again, are the group's own places alone.
     own = columns.flatten()
     rows = rows[own]
-    return Consumer(
-        inverse[own][:, own], rows @ rows.T, torch.arange(len(own)).view_as(columns)
-    )
+    return Consumer(inverse[own][:, own], rows @ rows.T, torch.arange(len(own)).view_as(columns))
 
 
 @torch.no_grad()
@@ -122,7 +133,8 @@ def rank(consumers: list[Consumer], count: int, order: Tensor | None = None) -> 
         count: of atoms.
         order: in which they go; None: those that are missed least first.
     """
-    alive, gone = torch.ones(count, dtype=torch.bool), []
+    alive = torch.ones(count, dtype=torch.bool)
+    gone: list[int] = []
     costs, spent = [0.0], 0.0
     at_once = max(1, count // ROUNDS)
     while len(gone) < count:

@@ -17,7 +17,8 @@ SOURCE = "dcgan-mnist"
 def chain(run: str, source: str) -> list[str]:
     """The commands, in order."""
     return [
-        f"compress prune {source} --ratio 0.65 --round-to 16 --seconds 80 -o {run}",
+        f"compress prune {source} --ratio 0.65 --allocation uniform --round-to 16 --seconds 80 "
+        f"-o {run}",
         f"compress separable {run} --seconds 10",
         f"compress rewrite {run}",
         f"compress quantize {run} --int8 --seconds 10",

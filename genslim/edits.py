@@ -2,7 +2,9 @@
 
 An artifact names its architecture and lists the modules that changed; loading builds the
 original and replays the list. A module is described by its class and the arguments that would
-construct it, so nothing is pickled and nothing but the classes listed here can be built.
+construct it, so nothing is pickled and nothing but the classes listed here can be built. A module
+of any other class can be resized: it keeps its class and gets tensors of other shapes, and numbers
+that its code reads, such as a count of heads.
 """
 
 from __future__ import annotations
@@ -111,11 +113,15 @@ def difference(original: nn.Module, edited: nn.Module) -> dict[str, Spec]:
         same_make = type(a) is type(b) and ours.keys() == theirs.keys()
         spec = None if same_make and ours else describe(b)
         if spec is not None:
-            if spec != describe(a):
+            # A norm that computes a layer's weight holds other tensors than the plain layer.
+            if spec != describe(a) or own_shapes(a).keys() != own_shapes(b).keys():
                 edits[path] = spec
             return
-        if not same_make or own_shapes(a) != own_shapes(b):
+        resized = resizing(a, b) if same_make else None
+        if resized is None:
             raise GenslimError(f"the change of {path or 'the generator itself'} can't be described")
+        if resized:
+            edits[path] = resized
         for key, child in ours.items():
             walk(child, theirs[key], f"{path}.{key}" if path else key)
 
@@ -123,26 +129,84 @@ def difference(original: nn.Module, edited: nn.Module) -> dict[str, Spec]:
     return edits
 
 
+def resizing(a: nn.Module, b: nn.Module) -> Spec | None:
+    """What of ``a``'s own tensors and numbers differs in ``b``; None where that is not all."""
+    ours, theirs = own_shapes(a), own_shapes(b)
+    if ours.keys() != theirs.keys():
+        return None
+    tensors = {name: plain(shape) for name, shape in theirs.items() if shape != ours[name]}
+    before, after = own_numbers(a), own_numbers(b)
+    numbers = {k: plain(after[k]) for k in before.keys() & after.keys() if before[k] != after[k]}
+    spec = {"tensors": tensors, "numbers": numbers}
+    return {key: value for key, value in spec.items() if value}
+
+
 def own_shapes(module: nn.Module) -> dict[str, torch.Size]:
-    """The shapes of the parameters that a module holds itself, not its children."""
-    return {name: value.shape for name, value in module.named_parameters(recurse=False)}
+    """The shapes of the tensors that a module holds itself, not its children."""
+    held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    return {name: value.shape for name, value in held}
+
+
+def own_numbers(module: nn.Module) -> dict[str, Any]:
+    """The public attributes of a module that are whole numbers, or rows of them."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name != "training" and are_numbers(value)
+    }
+
+
+def are_numbers(value: Any) -> bool:
+    """Whether ``value`` is a whole number or a row of whole numbers."""
+    row = value if isinstance(value, list | tuple) else [value]
+    return all(type(number) is int for number in row)
 
 
 def replay(module: nn.Module, edits: Mapping[str, Spec]) -> nn.Module:
     """Put the described layers in their places, in ``module`` itself, and return it."""
     for path, spec in edits.items():
-        layer = construct(spec)
-        if not path:
-            module = layer
-            continue
         try:
-            module.set_submodule(path, layer, strict=True)
-        except (AttributeError, ValueError) as error:
+            place = module.get_submodule(path)
+        except AttributeError as error:
             raise UserError(
                 f"an edit names the module {path!r}, which the architecture lacks",
                 hint="it was made with another version of the architecture",
             ) from error
+        if isinstance(spec, Mapping) and spec and spec.keys() <= {"tensors", "numbers"}:
+            resize(place, spec, path)
+        elif path:
+            module.set_submodule(path, construct(spec), strict=True)
+        else:
+            module = construct(spec)
     return module
+
+
+def resize(module: nn.Module, spec: Mapping[str, Any], path: str) -> None:
+    """Give ``module`` fresh tensors of the described shapes, and the described numbers.
+
+    Raises:
+        UserError: it has no such tensor or number.
+    """
+    shapes, numbers = spec.get("tensors", {}), spec.get("numbers", {})
+    for name, shape in shapes.items():
+        tensor = getattr(module, name) if name in own_shapes(module) else None
+        if tensor is None or not isinstance(shape, list) or not are_numbers(shape):
+            raise UserError(
+                f"an edit resizes {name!r} of {path or 'the generator'}, which has no such tensor",
+                hint="it was made with another version of the architecture",
+            )
+        fresh = torch.zeros(shape, dtype=tensor.dtype)
+        learned = isinstance(tensor, nn.Parameter)
+        setattr(module, name, nn.Parameter(fresh, tensor.requires_grad) if learned else fresh)
+    known = own_numbers(module)
+    for name, value in numbers.items():
+        if name not in known or not are_numbers(value):
+            raise UserError(
+                f"an edit sets {name!r} of {path or 'the generator'}, which has no such number",
+                hint="it was made with another version of the architecture",
+            )
+        kind = type(known[name])
+        setattr(module, name, kind(value) if isinstance(value, list) else value)
 
 
 def sized(value: Any) -> Any:

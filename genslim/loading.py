@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from genslim import artifact
 from genslim.errors import UserError
-from genslim.generator import Generator, check_finite
+from genslim.folding import fold
+from genslim.generator import Generator, check_finite, run_module
 from genslim.run import Run, is_run, runs
 from genslim.sources import SOURCES, SourceOptions, known
 
@@ -51,7 +54,20 @@ def load(
         generator = replace(generator, signature=signature)
     if generator.module is not None:
         check_finite(generator.module)
+        if generator.path is None:
+            settle(generator)
     return generator
+
+
+def settle(generator: Generator) -> None:
+    """Compute weights that are computed anew at each run, so that they can be changed."""
+    module, signature = generator.module, generator.signature
+    assert module is not None
+    example = {spec.name: torch.rand(spec.concrete(1)) for spec in signature.inputs}
+    try:
+        fold(module, lambda: run_module(module, signature, example))
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
+        fold(module)  # it will be told what is wrong with the input where it is used
 
 
 def open_source(text: str | None, options: SourceOptions) -> Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ SHARED = REPOSITORY.parent / "shared"
 # Machines that others use too are slow at times: no test fails for that.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# Shells start background jobs with Ctrl-C ignored; the tests of interruptions need it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

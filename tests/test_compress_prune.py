@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.cutting import cut_uniformly, protected_layers
+from compress.cutting import Cutter
 from compress.prune import Prune
-from genslim.errors import UserError
+from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.loading import load
@@ -23,7 +23,7 @@ from genslim.size import size_of
 
 
 def test_half_of_the_channels_is_half_of_each_layer(tiny_gan: Generator) -> None:
-    pruned = Prune(0.5, recover="none")(tiny_gan)
+    pruned = Prune(0.5, allocation="uniform", recover="none")(tiny_gan)
     layers = [m for m in pruned.trainable().modules() if isinstance(m, nn.ConvTranspose2d)]
     assert [layer.out_channels for layer in layers] == [384, 64, 32, 1]
     report = pruned.steps[-1].report
@@ -39,12 +39,23 @@ def test_the_input_is_left_as_it_was(tiny_gan: Generator) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
 @pytest.mark.parametrize("of", ["params", "macs"])
-def test_a_ratio_of_size_removes_no_more_than_asked(tiny_gan: Generator, of: str) -> None:
-    pruned = Prune(0.4, of=of, recover="none")(tiny_gan)  # type: ignore[arg-type]
+def test_a_ratio_of_size_removes_about_as_much(
+    tiny_gan: Generator, of: str, allocation: str
+) -> None:
+    pruned = Prune(0.4, of=of, allocation=allocation, recover="none")(tiny_gan)  # type: ignore[arg-type]
     report = pruned.steps[-1].report
     before, after = report["parameters" if of == "params" else "macs"]
-    assert 0.3 < 1 - after / before <= 0.41
+    assert 0.3 < 1 - after / before < 0.5
+
+
+def test_half_of_the_channels_go_wherever_they_cost_least(tiny_gan: Generator) -> None:
+    pruned = Prune(0.5, recover="none")(tiny_gan)
+    layers = [m for m in pruned.trainable().modules() if isinstance(m, nn.ConvTranspose2d)]
+    kept = [layer.out_channels for layer in layers]
+    assert kept[-1] == 1
+    assert sum(kept[:-1]) == pytest.approx((768 + 128 + 64) / 2, abs=8)
 
 
 @settings(
@@ -68,7 +79,7 @@ def test_cutting_dead_channels_changes_nothing(data: st.DataObject) -> None:
     settle_batch_norms(module, torch.randn(8, 4, 12, 12))
     kill_half_of_the_channels(module)
     generator = small(module)
-    pruned, cut = cut_uniformly(generator, 0.5, 8)
+    pruned, cut = Cutter(generator).cut(0.5, allocation="uniform")
     assert len(cut.changed) == len(widths)
     x = torch.randn(2, 4, 12, 12)
     with torch.no_grad():
@@ -119,12 +130,33 @@ class Shuffled(nn.Module):
 def test_what_feeds_a_fixed_layout_is_left_whole_with_the_reason() -> None:
     torch.manual_seed(0)
     generator = small(Shuffled())
-    assert set(protected_layers(generator, 8)) == {"tail"}
-    pruned, cut = cut_uniformly(generator, 0.5, 8)
+    pruned, cut = Cutter(generator).cut(0.5, allocation="uniform")
     assert {item["what"] for item in cut.left} == {"tail"}
     assert all(item["reason"] for item in cut.left)
     assert pruned.body.out_channels == pruned.residual.out_channels == 16  # type: ignore[union-attr]
     assert pruned(torch.randn(1, 4, 12, 12)).shape == (1, 3, 48, 48)
+
+
+def test_layers_that_are_to_be_kept_are(tiny_gan: Generator) -> None:
+    pruned = Prune(0.5, keep=("net.0", "net.6*"), recover="none")(tiny_gan)
+    report = pruned.steps[-1].report
+    assert [line.split(":")[0] for line in report["changed"]] == ["net.3"]
+    reasons = {item["what"]: item["reason"] for item in report["left"]}
+    assert reasons["net.0"] == reasons["net.6"] == "kept as asked"
+
+
+def test_the_largest_cut_that_holds_an_ssim() -> None:
+    pruned = Prune(min_ssim=0.6, recover="none")(load("dcgan-mnist"))
+    report = pruned.steps[-1].report
+    assert report["ssim"] >= 0.6
+    worse = [t for t in report["tries"] if t["ssim_before_distillation"] < 0.6]
+    assert all(t["ratio"] > report["ratio"] for t in worse)
+    assert worse
+
+
+def test_an_ssim_that_no_cut_holds_is_a_failed_gate(tiny_gan: Generator) -> None:
+    with pytest.raises(GateFailed, match=r"0\.99999"):
+        Prune(min_ssim=0.99999, recover="none")(tiny_gan)
 
 
 def test_a_step_that_changed_nothing_says_so() -> None:
@@ -143,6 +175,10 @@ def test_a_step_that_changed_nothing_says_so() -> None:
         ({"ratio": float("nan")}, "ratio nan"),
         ({"seconds": 0.0}, "seconds"),
         ({"round_to": 0}, "round_to"),
+        ({"steps": 0}, "steps"),
+        ({"min_ssim": 1.0}, "SSIM"),
+        ({"blocks": 1.0}, "blocks"),
+        ({"keep": ("nothing*",)}, "nothing"),
         ({"target": "abacus"}, "abacus"),
     ],
 )

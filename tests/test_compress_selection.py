@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compress import selection
-from compress.cutting import cut_uniformly
-from compress.selection import consumer_of, input_moments
+from compress.cutting import Cutter
+from compress.observation import observe
+from compress.selection import consumer_of
 from genslim.generator import Generator
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
@@ -26,21 +27,23 @@ def test_the_cost_is_the_error_that_least_squares_leaves(
     before = selection.RIDGE
     selection.RIDGE = 1e-7
     try:
-        consumer = consumer_of(layer, x.T @ x / len(x), torch.arange(channels))
+        columns = torch.arange(channels)[:, None]
+        consumer = consumer_of(layer, x.T @ x / len(x), columns, torch.ones(outputs))
     finally:
         selection.RIDGE = before
     wanted = layer(x).detach()
     removed: list[int] = []
     for _ in range(channels - 1):
-        costs = consumer.costs()
+        left = torch.tensor([c for c in range(channels) if c not in removed])
+        costs = dict(zip(left.tolist(), consumer.costs(left).tolist(), strict=True))
         for channel in set(range(channels)) - set(removed):
             rest = [c for c in range(channels) if c not in (*removed, channel)]
             fitted = torch.linalg.lstsq(x[:, rest].double(), wanted.double()).solution
             error = (x[:, rest].double() @ fitted - wanted).square().sum(1).mean()
             # What earlier removals cost is in the error too, and not in the cost.
             spent = error_without(x, wanted, removed)
-            got = float(costs[channel]) * consumer.scale
-            assert got == pytest.approx(float(error - spent), rel=0.05, abs=1e-2 * consumer.scale)
+            scale = float(wanted.square().sum(1).mean())
+            assert costs[channel] == pytest.approx(float(error - spent), rel=0.05, abs=1e-2 * scale)
         gone = min(set(range(channels)) - set(removed), key=lambda c: float(costs[c]))
         consumer.remove(torch.tensor([gone]))
         removed.append(gone)
@@ -60,7 +63,7 @@ def test_of_channels_that_say_the_same_one_stays_whatever_their_weights() -> Non
         first.weight[8:] = 10 * first.weight[:8]
         first.bias[8:] = 10 * first.bias[:8]  # type: ignore[index]
     generator = pictures_from(nn.Sequential(first, nn.ReLU(), second))
-    _, cut = cut_uniformly(generator, 0.5, 8)
+    _, cut = Cutter(generator).cut(0.5, allocation="uniform")
     kept = cut.kept["0"].tolist()
     assert len(kept) == 8
     assert sorted(channel % 8 for channel in kept) == list(range(8))
@@ -82,24 +85,25 @@ def test_channels_that_several_layers_take_count_for_all_of_them() -> None:
             return images
 
     torch.manual_seed(0)
-    _, cut = cut_uniformly(pictures_from(Two()), 0.5, 8)
+    _, cut = Cutter(pictures_from(Two())).cut(0.5, allocation="uniform")
     # Scales differ by a hundred, yet each layer's own output is what counts.
     assert cut.kept["head"].tolist() == [0, 1, 2, 3, 12, 13, 14, 15]
 
 
-def test_a_group_that_feeds_no_layer_one_by_one_goes_by_its_weights() -> None:
+def test_channels_that_feed_many_inputs_each_are_ranked_by_all_of_them() -> None:
     torch.manual_seed(0)
     head, tail = nn.Conv2d(3, 16, 1), nn.Linear(16 * 16 * 16, 3 * 16 * 16)  # 256 inputs a channel
     with torch.no_grad():
         head.weight[::2] *= 0.01
-        tail.weight.fill_(0.01)
+        head.bias.zero_()  # type: ignore[union-attr]
     module = nn.Sequential(head, nn.Flatten(), tail, nn.Unflatten(1, (3, 16, 16)))
-    _, cut = cut_uniformly(pictures_from(module), 0.5, 8)
+    _, cut = Cutter(pictures_from(module)).cut(0.5, allocation="uniform")
     assert cut.kept["0"].tolist() == list(range(1, 16, 2))
 
 
 def test_moments_are_mean_products_of_inputs(tiny_gan: Generator) -> None:
-    moments = input_moments(tiny_gan)
+    module = tiny_gan.trainable()
+    moments = observe(tiny_gan, module).moments
     assert set(moments) == {"net.0", "net.3", "net.6", "net.9"}
     for seen in moments.values():
         assert torch.allclose(seen, seen.T)

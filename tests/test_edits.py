@@ -140,14 +140,52 @@ def test_a_whole_module_can_be_the_edit() -> None:
     assert same_make(replay(nn.Linear(2, 2), edits), nn.Linear(2, 3))
 
 
-def test_a_change_that_no_edit_can_say_is_an_error() -> None:
-    class Scale(nn.Module):
-        def __init__(self, size: int) -> None:
-            super().__init__()
-            self.factor = nn.Parameter(torch.ones(size))
+class Scale(nn.Module):
+    """A module of the user's own: a learned scale, a buffer, and numbers that its code reads."""
 
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(size))
+        self.register_buffer("shift", torch.zeros(size))
+        self.size, self.halves = size, [size // 2, size - size // 2]
+
+
+def test_a_module_of_any_class_can_be_resized() -> None:
+    original, edited = nn.Sequential(Scale(4)), nn.Sequential(Scale(6))
+    edits = json.loads(json.dumps(difference(original, edited)))
+    assert edits == {
+        "0": {
+            "tensors": {"factor": [6], "shift": [6]},
+            "numbers": {"size": 6, "halves": [3, 3]},
+        }
+    }
+    rebuilt = replay(nn.Sequential(Scale(4)), edits)
+    rebuilt.load_state_dict(edited.state_dict())
+    assert isinstance(rebuilt[0], Scale)
+    assert (rebuilt[0].size, rebuilt[0].halves) == (6, [3, 3])
+    assert isinstance(rebuilt[0].factor, nn.Parameter)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"tensors": {"nothing": [3]}},
+        {"tensors": {"factor": "large"}},
+        {"tensors": {"factor": [2.5]}},
+        {"numbers": {"nothing": 3}},
+        {"numbers": {"size": "many"}},
+        {"numbers": {"training": 1}},
+        {"numbers": {"forward": 1}},
+    ],
+)
+def test_resizing_what_is_not_there_is_refused(spec: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="which has no such"):
+        replay(nn.Sequential(Scale(4)), {"0": spec})
+
+
+def test_a_change_that_no_edit_can_say_is_an_error() -> None:
     with pytest.raises(GenslimError, match="can't be described"):
-        difference(nn.Sequential(Scale(2)), nn.Sequential(Scale(3)))
+        difference(nn.Sequential(nn.CELU()), nn.Sequential(nn.SELU()))
 
 
 def test_replay_names_a_module_that_is_not_there() -> None:

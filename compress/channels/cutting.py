@@ -1,10 +1,8 @@
-"""Removing channels from a module, and proving that what is left computes the same.
+"""Removing channels from a module.
 
 A weight loses the places whose labels are gone, whatever layer holds it; what a layer remembers
-of its sizes follows. Code that counts on a number of channels which is written down elsewhere (a
-number of heads, the sizes of a split) is found by trying: a cut is right if the smaller module
-makes the same picture as the whole one with the same channels masked to zero. Where numbers that
-a module keeps can be brought in line with its weights they are; where not, the group stays whole.
+of its sizes follows, and so do numbers that a module keeps and its code counts on. Which groups can
+really be cut is found in :mod:`compress.channels.trying`.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.channels.groups import ChannelGraph, Group, channel_graph, small_inputs
+from compress.channels.groups import ChannelGraph, Group, small_inputs
 from compress.channels.labels import Ids
 from compress.channels.rules import whole_groups
 from genslim.generator import Generator, run_module
-
-TOLERANCE = 1e-3
-"""Largest error of a cut against masking, as a part of the picture's standard deviation."""
 
 Gone = Mapping[str, Ids]
 """Which atoms of each group go, by the group's name: indices into its ``atoms``."""
@@ -70,12 +66,7 @@ class Cuttable:
         dead = self.dead(gone)
         literals = [literal for name in gone for literal in self.literals.get(name, ())]
         result = shrunk(module, self.graph, dead, literals)
-        kept = {}
-        places = self.graph.places(dead, alive=True)
-        for layer, slot in self.graph.makers.items():
-            if slot in places:
-                kept[layer] = places[slot]
-        return result, kept
+        return result, self.graph.kept(dead)
 
 
 def shrunk(
@@ -94,7 +85,8 @@ def exchange(module: nn.Module, tensors: Mapping[int, Tensor]) -> list[nn.Module
     touched = []
     for layer in module.modules():
         held = False
-        for store in (layer._parameters, layer._buffers):
+        stores: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
+        for store in stores:
             for own, tensor in store.items():
                 if id(tensor) in tensors:  # by identity: tied weights stay tied
                     store[own], held = tensors[id(tensor)], True
@@ -177,70 +169,6 @@ def set_number(module: nn.Module, literal: Literal, value: int) -> None:
     setattr(module, literal.attribute, type(numbers)(changed))
 
 
-# -- trying ------------------------------------------------------------------------------------
-
-
-class Trial:
-    """Cuts a module in many ways and compares each with masking."""
-
-    def __init__(self, generator: Generator, module: nn.Module, graph: ChannelGraph) -> None:
-        self.generator, self.module, self.graph = generator, module, graph
-        self.inputs = first_that_runs(generator, module)
-        self.error = ""
-        self.whole = self.images({})
-
-    def images(
-        self, tensors: Mapping[int, Tensor], numbers: Mapping[Literal, int] | None = None
-    ) -> Tensor:
-        """What the module makes of the small input with other tensors and numbers in it."""
-        before = {id(new): old for old, new in self.own(tensors)}
-        remembered = [(layer, plain_numbers(layer)) for layer in self.module.modules()]
-        try:
-            for literal, value in (numbers or {}).items():
-                set_number(self.module.get_submodule(literal.module), literal, value)
-            exchange(self.module, tensors)
-            with torch.no_grad():
-                return run_module(self.module, self.generator.signature, self.inputs)
-        finally:
-            exchange(self.module, before)
-            for layer, values in remembered:
-                vars(layer).update(values)
-
-    def own(self, tensors: Mapping[int, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of a weight of the module and what is put in its place."""
-        held = (*self.module.parameters(), *self.module.buffers())
-        return [(tensor, tensors[id(tensor)]) for tensor in held if id(tensor) in tensors]
-
-    def works(self, groups: Sequence[Group], literals: Sequence[Literal] = ()) -> bool:
-        """Whether half of the atoms of each group can go; if not, ``error`` says why."""
-        gone = [g.atoms[np.arange(0, len(g.atoms), 2)] for g in groups if len(g.atoms) > 1]
-        dead = np.concatenate([np.zeros(0, np.int64), *gone])
-        numbers = {literal: self.graph.alive(literal.labels, dead) for literal in literals}
-        try:
-            made = self.images(smaller_tensors(self.module, self.graph, dead), numbers)
-        except FAILURES as error:
-            self.error = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
-            return False
-        if made.shape != self.whole.shape:
-            self.error = f"the output would be {list(made.shape)}"
-            return False
-        if any(not group.exact for group in groups):
-            return True
-        expected = self.images(masked_tensors(self.module, self.graph, dead))
-        error = float((made - expected).abs().max())
-        self.error = "what is computed would change"
-        return error <= TOLERANCE * float(expected.std()) + 1e-6
-
-    def failing(self, groups: Sequence[Group]) -> dict[str, str]:
-        """The groups that can't be cut, with what went wrong, by halving."""
-        if not groups or self.works(groups):
-            return {}
-        if len(groups) == 1:
-            return {groups[0].name: self.error}
-        half = len(groups) // 2
-        return {**self.failing(groups[:half]), **self.failing(groups[half:])}
-
-
 def first_that_runs(generator: Generator, module: nn.Module) -> dict[str, Tensor]:
     """The smallest usual input that the module takes."""
     for inputs in small_inputs(generator.signature):
@@ -251,70 +179,3 @@ def first_that_runs(generator: Generator, module: nn.Module) -> dict[str, Tensor
             continue
         return inputs
     raise AssertionError("the module does not run on its own inputs")
-
-
-def cuttable(generator: Generator, module: nn.Module) -> Cuttable:
-    """Find the channels of ``module`` and try to cut each group."""
-    graph = channel_graph(generator, module)
-    trial = Trial(generator, copy.deepcopy(module), graph)
-    exact = [g for g in graph.groups if g.exact]
-    mixed = [g for g in graph.groups if not g.exact]
-    bad = {**trial.failing(exact), **trial.failing(mixed)}
-    found = Cuttable(graph, [], dict(graph.left))
-    for group in graph.groups:
-        if group.name not in bad:
-            found.groups.append(group)
-        elif literals := fitting_literals(trial, group):
-            found.groups.append(group)
-            found.literals[group.name] = literals
-        else:
-            for layer in group.layers:
-                found.left.setdefault(
-                    layer, f"its code counts on {len(group.atoms)} channels: {bad[group.name]}"
-                )
-    return found
-
-
-def fitting_literals(trial: Trial, group: Group) -> list[Literal]:
-    """Numbers kept by the modules around a group with which it can be cut; none where none fit."""
-    numbers = candidates(trial.module, trial.graph, group)
-    without_one = [[n for n in numbers if n is not number] for number in numbers]
-    for attempt in ([n] for n in numbers):  # one is the rule
-        if trial.works([group], attempt):
-            return attempt
-    for attempt in (numbers, *without_one):
-        if len(attempt) > 1 and trial.works([group], attempt):
-            return attempt
-    return []
-
-
-def candidates(module: nn.Module, graph: ChannelGraph, group: Group) -> list[Literal]:
-    """Numbers that equal the length of an axis which the group lies along."""
-    around: dict[str, None] = {}
-    for name, _ in group.slots:
-        place = name.rpartition(".")[0]
-        around[place] = None
-        around[place.rpartition(".")[0]] = None
-    found = []
-    for place in around:
-        layer = module.get_submodule(place)
-        if type(layer).__module__.startswith("torch.nn"):
-            continue
-        nearest_first = sorted(group.slots, key=lambda slot: not slot[0].startswith(f"{place}."))
-        lengths: dict[int, Ids] = {}
-        for slot in nearest_first:
-            labels = graph.trace.slots[slot]
-            lengths.setdefault(len(labels), labels)
-        lengths.setdefault(len(group.atoms), group.atoms)
-        for attribute, value in vars(layer).items():
-            if isinstance(value, bool) or attribute.startswith("_"):
-                continue
-            if isinstance(value, int) and value in lengths:
-                found.append(Literal(place, attribute, None, lengths[value]))
-            elif isinstance(value, list | tuple) and all(type(v) is int for v in value):
-                found += [
-                    Literal(place, attribute, i, lengths[v])
-                    for i, v in enumerate(value)
-                    if v in lengths
-                ]
-    return found

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.channels.labels import Ids
+from compress.channels.rules import whole_groups
 from compress.channels.tracing import Slot, Trace, trace
 from genslim.generator import Generator
 from genslim.inputs import Inputs
@@ -100,6 +101,8 @@ class ChannelGraph:
     def __init__(self, module: nn.Module, found: Trace) -> None:
         self.trace = found
         self.makers = makers(module)
+        self.made = made(module, self.makers, found)
+        """The label of each channel that a layer makes, by the layer's name."""
         self.sizes = {n: tuple(t.shape) for n, t in module.named_parameters()}
         self.groups = self._groups()
         self.left = self._left()
@@ -110,7 +113,7 @@ class ChannelGraph:
         for slot, labels in self.trace.slots.items():
             for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
                 places[int(label)][slot] = int(count)
-        outputs = {slot: layer for layer, slot in self.makers.items()}
+        outputs = {slot: layer for layer, slot in reversed(self.makers.items())}  # first of tied
         order = list(self.trace.slots)
         atoms: dict[frozenset[tuple[Slot, int]], list[int]] = defaultdict(list)
         for label, where in places.items():
@@ -132,12 +135,11 @@ class ChannelGraph:
     def _left(self) -> dict[str, str]:
         """The layers none of whose channels can go, with the reason."""
         reasons = {}
-        for layer, slot in self.makers.items():
-            labels = self.trace.slots.get(slot)
-            if labels is None:
+        for layer in self.makers:
+            if layer not in self.made:
                 reasons[layer] = "did not run, or makes one channel"
                 continue
-            found = [self.trace.labels.reason(int(label)) for label in labels]
+            found = [self.trace.labels.reason(int(label)) for label in self.made[layer]]
             if all(found):
                 reasons[layer] = str(found[0])
         return reasons
@@ -157,7 +159,7 @@ class ChannelGraph:
 
     def places(self, dead: Ids, *, alive: bool) -> dict[Slot, Tensor]:
         """Of every axis that loses something, the places that stay or those that go, int64."""
-        goes = self._flags(dead)
+        goes = self.flags(dead)
         found = {slot: goes[labels] for slot, labels in self.trace.slots.items()}
         return {
             slot: torch.from_numpy(np.flatnonzero(gone != alive))
@@ -167,9 +169,10 @@ class ChannelGraph:
 
     def alive(self, labels: Ids, dead: Ids) -> int:
         """How many of ``labels`` stay."""
-        return int((~self._flags(dead)[labels]).sum())
+        return int((~self.flags(dead)[labels]).sum())
 
-    def _flags(self, dead: Ids) -> NDArray[np.bool_]:
+    def flags(self, dead: Ids) -> NDArray[np.bool_]:
+        """For each label whether it is in ``dead``."""
         flags = np.zeros(self.trace.labels.count, bool)
         flags[dead] = True
         return flags
@@ -198,33 +201,62 @@ class ChannelGraph:
     def channels(self) -> Volume:
         """Output channels of all layers that can lose some."""
         terms = []
-        for layer, slot in self.makers.items():
+        for layer, labels in self.made.items():
             if layer not in self.left:
-                labels = self.trace.slots[slot]
                 terms.append(Term(1.0, ((len(labels), self.widths(labels)),)))
         return Volume(terms)
 
     def channels_of(self, layer: str) -> int:
         """How many channels a layer makes."""
-        return len(self.trace.slots[self.makers[layer]])
+        return len(self.made[layer])
+
+    def kept(self, dead: Ids) -> dict[str, Tensor]:
+        """For each layer that loses output channels those that it keeps, int64."""
+        goes = self.flags(dead)
+        found = {layer: goes[labels] for layer, labels in self.made.items()}
+        return {
+            n: torch.from_numpy(np.flatnonzero(~gone)) for n, gone in found.items() if gone.any()
+        }
 
 
 def makers(module: nn.Module) -> dict[str, Slot]:
     """The layers that make channels, and the axis of their weight that lies along them."""
+    first = {id(tensor): name for name, tensor in module.named_parameters()}  # of tied weights
     found: dict[str, Slot] = {}
     for name, layer in module.named_modules():
         prefix = f"{name}." if name else ""
         for own, tensor in layer.named_parameters(recurse=False):
             if tensor.ndim < 2 or min(tensor.shape[:2]) < 1:
                 continue
-            transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-            grouped = getattr(layer, "groups", 1) != 1
+            slot = first[id(tensor)], 0
             if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
                 if own == "weight":
-                    found[name] = (f"{prefix}weight", 1 if transposed and not grouped else 0)
-            elif tensor.ndim >= 2 and tensor.shape[0] > 1 and own not in found:
-                found[f"{prefix}{own}"] = (f"{prefix}{own}", 0)
+                    found[name] = (slot[0], 1) if makes_by_second_axis(layer) else slot
+            elif tensor.shape[0] > 1 and own not in found:
+                found[f"{prefix}{own}"] = slot
     return found
+
+
+def makes_by_second_axis(layer: nn.Module) -> bool:
+    """Whether a layer's output channels lie along the second axis of its weight."""
+    return isinstance(layer, nn.modules.conv._ConvTransposeNd) and not whole_groups(layer.groups)
+
+
+def made(module: nn.Module, slots: Mapping[str, Slot], found: Trace) -> dict[str, Ids]:
+    """The label of each channel that a layer makes; of a grouped kernel, which holds fewer."""
+    result, layers = {}, dict(module.named_modules())
+    for name, slot in slots.items():
+        if slot not in found.slots:
+            continue
+        labels, layer = found.slots[slot], layers.get(name)
+        if isinstance(layer, nn.modules.conv._ConvTransposeNd) and layer.groups > 1:
+            if makes_by_second_axis(layer):
+                labels = np.tile(labels, layer.groups)
+            else:  # whole groups go: their inputs stand for them
+                blocks = labels.reshape(layer.groups, -1)
+                labels = np.repeat(blocks[:, 0], layer.out_channels // layer.groups)
+        result[name] = labels
+    return result
 
 
 def uniquely_named(groups: Sequence[Group]) -> list[Group]:
@@ -259,7 +291,7 @@ def channel_graph(generator: Generator, module: nn.Module | None = None) -> Chan
     raise error
 
 
-def small_inputs(signature: Signature) -> list[dict[str, object]]:
+def small_inputs(signature: Signature) -> list[dict[str, Tensor]]:
     """One input of each size to try, the smallest first: labels need no resolution."""
     from dataclasses import replace
 

@@ -93,6 +93,11 @@ class Labels:
         """
         self._inexact.append(np.unique(labels))
 
+    @property
+    def mixtures(self) -> int:
+        """How often something was computed over labels so far."""
+        return len(self._inexact)
+
     def mixed(self) -> set[int]:
         """The labels that something was computed over, as they stand for their trees."""
         if not self._inexact:

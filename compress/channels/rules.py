@@ -132,7 +132,7 @@ LAYOUT = frozenset(
     pixel_unshuffle channel_shuffle im2col unfold index index_select narrow movedim diagonal
     swapaxes view_as expand_as clone contiguous _to_copy to tril triu lift_fresh lift
     split_with_sizes split unsafe_split unsafe_split_with_sizes unsafe_chunk chunk
-    upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d""".split()
+    upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d""".split()  # noqa: SIM905
 )
 IN_PIECES = frozenset({"split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"})
 
@@ -144,6 +144,8 @@ def layout(
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "memory_format")}
     results: list[Planes] = [[] for _ in as_list(out)]
     name = short_name(func)
+    if name == "constant_pad_nd":
+        args = args[:2]  # whatever it is that is laid around, it has no label
     for plane in state.planes_of(args[0]):
         if name in ("clone", "contiguous", "_to_copy", "to", "alias", "detach", "lift_fresh"):
             moved = [plane]
@@ -208,9 +210,7 @@ def cat(
                 state.labels.fix(kept, "stands beside what never goes")
                 row.append(state.labels.along(part.shape, axis, kept))
         result.append(state.labels.compact(torch.cat(row, axis)))
-    across = [
-        [p for p in group if varying(p) and axis not in varying(p)] for group in planes
-    ]
+    across = [[p for p in group if varying(p) and axis not in varying(p)] for group in planes]
     if any(across):
         thin = [
             ([p.narrow(axis, 0, 1) for p in group], part.narrow(axis, 0, 1).shape)
@@ -239,7 +239,7 @@ def vector(state: State, planes: Planes, axis: int, other: tuple[int, ...] = ())
     """The labels along ``axis``, united over every other axis; None where none goes by it."""
     found: Ids | None = None
     for plane in planes:
-        if axis in varying(plane := state.labels.compact(plane)):  # noqa: PLW2901
+        if axis in varying(plane := state.labels.compact(plane)):
             labels = line(state.labels.unite_across(plane, (axis,)), axis)
             if found is None:
                 found = labels
@@ -284,6 +284,7 @@ def convolution(
     axis_in, axis_out = (0, 1) if transposed else (1, 0)
     inside, outside = vector(state, kernel, axis_in), vector(state, kernel, axis_out)
     channels = out.shape[channel]
+    summed = inside if groups == 1 else None  # what the cost grows with, beside the outputs
     if groups == 1:
         pair(state, source, inside, "a convolution")
     elif (inside if transposed else outside) is None:  # the kernel is computed, not learned
@@ -293,9 +294,11 @@ def convolution(
         outside = None
     else:
         # A grouped kernel holds all channels of one side and those of a single group of the other.
+        own = None if whole_groups(groups) else inside
         all_in, all_out = grouped(
             state, source, inside, outside, x.shape[channel], channels, groups, transposed
         )
+        summed = own if own is None or not transposed else all_in
         inside, outside = all_in, all_out
     if bias is not None:
         biases = vector(state, state.planes_of(bias), 0)
@@ -304,7 +307,7 @@ def convolution(
     state.products.append(
         Product(
             weight.numel() * spatial * (x.shape[0] if unit == 0 else 1),
-            NONE if groups > 1 or inside is None else inside,
+            NONE if summed is None else summed,
             NONE if outside is None else outside,
         )
     )
@@ -319,7 +322,7 @@ def convolution(
     return [planes]
 
 
-def grouped(
+def grouped(  # noqa: PLR0917
     state: State,
     source: Ids | None,
     inside: Ids | None,
@@ -540,7 +543,12 @@ def layer_norm(
             state.labels.mix(labels)
     for learned in args[2:4]:
         if isinstance(learned, Tensor):
-            meet(state, [(planes, x.shape), (state.planes_of(learned), learned.shape)], x.shape, "a layer norm")  # noqa: E501
+            meet(
+                state,
+                [(planes, x.shape), (state.planes_of(learned), learned.shape)],
+                x.shape,
+                "a layer norm",
+            )
     return [[p for p in (state.labels.compact(q) for q in planes) if varying(p)]]
 
 

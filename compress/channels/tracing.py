@@ -32,12 +32,15 @@ from compress.channels.rules import (
     short_name,
     tensors_in,
 )
+from compress.channels.survivors import Mixing
 from genslim.generator import Generator, run_module
 
 Slot = tuple[str, int]
 """A parameter or buffer by name, and one of its axes."""
 
-POINTWISE = frozenset({"_prelu_kernel", "prelu", "copy", "where", "native_dropout", "clamp", "gelu"})
+POINTWISE = frozenset(
+    {"_prelu_kernel", "prelu", "copy", "where", "native_dropout", "clamp", "gelu"}
+)
 SILENT = frozenset({"fill", "zero", "normal", "uniform", "_local_scalar_dense", "is_nonzero"})
 
 
@@ -50,18 +53,31 @@ class Trace:
     """The labels along each axis of each weight that can lose something."""
     products: list[Product]
     """Convolutions and matrix products, in the order in which they ran."""
+    mixing: Mapping[int, Mixing]
+    """Operations that compute something over channels, by their place in the run."""
+
+    def with_labels(self, labels: Labels) -> Trace:
+        """The same run where more labels are united."""
+        return Trace(
+            labels,
+            {slot: labels.find(found) for slot, found in self.slots.items()},
+            [Product(p.macs, labels.find(p.inside), labels.find(p.outside)) for p in self.products],
+            self.mixing,
+        )
 
 
 class Tracer(TorchDispatchMode):
     """Follows labels through every operation."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.labels = Labels()
         self.slots: dict[Slot, Ids] = {}
         self.state = State(self.labels, self.planes_of)
         self.planes: Any = WeakIdKeyDictionary()
         self.joint: list[Plane] = []
+        self.mixing: dict[int, Mixing] = {}
+        self.count = 0
         self.names: dict[int, str] = {}
         self.places: dict[tuple[int, torch.Size], str] = {}
         self.homes: set[tuple[str, int]] = set()
@@ -70,6 +86,11 @@ class Tracer(TorchDispatchMode):
             self.names.setdefault(id(tensor), name)
             self.places.setdefault((tensor.data_ptr(), tensor.shape), name)
             self.homes.add((name, tensor.data_ptr()))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; to skip what compiles would import it, which takes seconds."""
+        return False
 
     def planes_of(self, tensor: Any) -> Planes:
         """The planes of an activation or a weight; none where nothing of it can go."""
@@ -84,8 +105,12 @@ class Tracer(TorchDispatchMode):
             if name and (name, tensor.data_ptr()) not in self.homes:
                 # Its data were put in its place by code: it goes as what it was computed from.
                 source = self.made.get(tensor.data_ptr(), [])
-                known = meet(self.state, [(known, tensor.shape), (source, tensor.shape)],
-                             tensor.shape, "an assignment")
+                known = meet(
+                    self.state,
+                    [(known, tensor.shape), (source, tensor.shape)],
+                    tensor.shape,
+                    "an assignment",
+                )
             self.planes[tensor] = known
         result: Planes = known
         return result
@@ -111,9 +136,15 @@ class Tracer(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         made = as_list(out)
+        self.count += 1
         if made and short_name(func) not in SILENT:
             with torch.utils._python_dispatch._disable_current_modes():
+                before = self.labels.mixtures
                 self.follow(func, args, kwargs, out, made)
+                if self.labels.mixtures > before:
+                    sources = [self.planes_of(t) for t in tensors_in(args)]
+                    results = [self.planes_of(t) for t in made]
+                    self.mixing[self.count] = Mixing(short_name(func), sources, results)
         return out
 
     def follow(
@@ -184,13 +215,8 @@ def trace(generator: Generator, module: nn.Module, inputs: Mapping[str, Tensor])
         for plane in tracer.planes_of(images):
             tracer.labels.fix(ids(plane), "is the picture's")
     tracer.straighten()
-    labels = tracer.labels
-    slots = {slot: labels.find(found) for slot, found in tracer.slots.items()}
-    products = [
-        Product(p.macs, labels.find(p.inside), labels.find(p.outside))
-        for p in tracer.state.products
-    ]
-    return Trace(labels, slots, products)
+    found = Trace(tracer.labels, tracer.slots, tracer.state.products, tracer.mixing)
+    return found.with_labels(tracer.labels)
 
 
 @contextmanager

@@ -121,5 +121,8 @@ def signature_by_trial(module: nn.Module, text: str, options: SourceOptions) -> 
     if images.ndim != 4:
         raise UserError(f"{text} makes {list(images.shape)}", hint="images are (N, C, H, W)")
     default = (0.0, 1.0) if options.images else (-1.0, 1.0)
-    output = Output("images", (BATCH, *images.shape[1:]), options.value_range or default)
+    taken = any(spec.name == "images" for spec in inputs)  # a graph has one name for one tensor
+    output = Output(
+        "made" if taken else "images", (BATCH, *images.shape[1:]), options.value_range or default
+    )
     return Signature(tuple(inputs), (output,))

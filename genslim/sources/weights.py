@@ -21,6 +21,10 @@ from genslim.sources.base import Source, SourceOptions
 from genslim.torchvision_guard import ensure_torchvision_imports
 
 SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt"}
+TELLING = 4096
+"""Elements of a tensor that is kept, at most, where shapes alone don't tell the architecture."""
+FEW = 64
+"""Of a tensor that is tried before: biases and the like are left out."""
 SIDE = 64
 """Height and width that are measured unless --input says otherwise."""
 
@@ -40,17 +44,50 @@ class Weights(Source):
         path = Path(text)
         state = read_state(path)
         descriptor = recognise(state, str(path))
+        record = self.record(state, descriptor.model)
+        signature = signature_of(descriptor, options)
+        return Generator(path.stem, signature, record, descriptor.model.float().eval())
+
+    def record(self, state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+        """What is needed to build the architecture again.
+
+        The names and shapes of the weights, as a rule; some architectures are told by what small
+        tensors hold as well (DAT by its position biases), which are then kept too.
+        """
         layout = {name: list(tensor.shape) for name, tensor in state.items()}
-        return Generator(
-            path.stem,
-            signature_of(descriptor, options),
-            {"kind": self.kind, "layout": layout},
-            descriptor.model.float().eval(),
-        )
+        learned = {name for name, _ in model.named_parameters()}
+        buffers = {n: t for n, t in state.items() if n not in learned and t.numel() <= TELLING}
+        few = {n: t for n, t in state.items() if t.numel() <= FEW}
+        many = {n: t for n, t in state.items() if t.numel() <= TELLING}
+        record: dict[str, Any] = {"kind": self.kind, "layout": layout}
+        tries: tuple[Mapping[str, Tensor], ...] = ({}, buffers, few, many)
+        for telling in tries:
+            if telling:
+                record["values"] = {
+                    name: {"dtype": str(t.dtype).removeprefix("torch."), "data": t.tolist()}
+                    for name, t in telling.items()
+                }
+            if self.builds(record, model):
+                break
+        return record
+
+    def builds(self, record: Mapping[str, Any], model: nn.Module) -> bool:
+        """Whether a record leads to the architecture of ``model``."""
+        try:
+            built = self.build(record)
+        except UserError:
+            return False
+        ours = {name: type(layer) for name, layer in built.named_modules()}
+        shapes = {name: tensor.shape for name, tensor in built.state_dict().items()}
+        return ours == {n: type(m) for n, m in model.named_modules()} and shapes == {
+            n: t.shape for n, t in model.state_dict().items()
+        }
 
     def build(self, record: Mapping[str, Any]) -> nn.Module:
         """The architecture that weights of the recorded names and shapes belong to."""
         state = {name: torch.zeros(shape) for name, shape in record["layout"].items()}
+        for name, value in record.get("values", {}).items():
+            state[name] = torch.tensor(value["data"], dtype=getattr(torch, value["dtype"]))
         model: nn.Module = recognise(state, "the artifact's layout").model
         return model.float()
 

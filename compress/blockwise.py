@@ -1,0 +1,171 @@
+"""Recovery block by block: each block of a cut network learns to make the original's features.
+
+A block with its nonlinearities, fitted to what the original's block makes, does better than its
+layers one by one, whose errors add up (arXiv 2510.14444), and its steps are many times cheaper
+than those of the whole network: gradients go through one block. All blocks are fitted while the
+network runs once, each on what the blocks before it really give.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from compress.norms import train_mode
+from genslim.console import SILENT, Console
+from genslim.generator import Generator, run_module
+from genslim.inputs import Inputs
+
+PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+IMAGES = 24
+"""Inputs that blocks are fitted on: crops of images, or eight times as many latents."""
+PIECES = 4
+"""Of these inputs' features a step takes at a time."""
+LEARNING_RATE = 1e-3
+
+
+def blocks_of(student: nn.Module, teacher: Generator, cut: Mapping[str, Tensor]) -> list[str]:
+    """The smallest modules that lost inner channels and kept the outer ones.
+
+    They hold two products or more, run once, and take one tensor and give one.
+
+    Args:
+        student: the pruned module.
+        teacher: the original; has a module.
+        cut: the layers that lost output channels.
+    """
+    assert teacher.module is not None
+    candidates = []
+    for name, block in student.named_modules():
+        inside = [n for n, layer in block.named_modules() if n and isinstance(layer, PRODUCTS)]
+        if name and len(inside) > 1 and any(f"{name}.{n}" in cut for n in inside):
+            candidates.append(name)
+    one = Inputs(teacher.signature, "recovery").draw(1)
+    theirs = shapes_seen(teacher.module, candidates, teacher, one)
+    ours = shapes_seen(student, candidates, teacher, one)
+    whole = [n for n in candidates if n in theirs and ours.get(n) == theirs[n]]
+    return [n for n in whole if not any(m.startswith(f"{n}.") for m in whole)]
+
+
+def shapes_seen(
+    module: nn.Module, names: list[str], generator: Generator, inputs: Mapping[str, Tensor]
+) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """The shapes of what goes into modules and comes out, where that is one tensor each, once."""
+    found: dict[str, list[tuple[torch.Size, torch.Size] | None]] = {name: [] for name in names}
+
+    def note(name: str, args: tuple[object, ...], out: object) -> None:
+        given = args[0] if len(args) == 1 else None
+        if isinstance(given, Tensor) and isinstance(out, Tensor):
+            found[name].append((given.shape, out.shape))
+        else:
+            found[name].append(None)
+
+    hooked(module, names, generator, inputs, after=note)
+    return {n: seen[0] for n, seen in found.items() if len(seen) == 1 and seen[0] is not None}
+
+
+@torch.no_grad()
+def hooked(
+    module: nn.Module,
+    names: list[str],
+    generator: Generator,
+    inputs: Mapping[str, Tensor],
+    *,
+    before: Callable[[str, tuple[object, ...]], None] | None = None,
+    after: Callable[[str, tuple[object, ...], object], None] | None = None,
+) -> None:
+    """Run ``module`` once, telling what goes into some modules and what comes out."""
+    handles = []
+    for name in names:
+        layer = module.get_submodule(name)
+        if before is not None:
+            handles.append(
+                layer.register_forward_pre_hook(lambda _, args, name=name: before(name, args))
+            )
+        if after is not None:
+            handles.append(
+                layer.register_forward_hook(lambda _, args, out, name=name: after(name, args, out))
+            )
+    try:
+        run_module(module, generator.signature, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def fit_blocks(
+    student: nn.Module,
+    teacher: Generator,
+    cut: Mapping[str, Tensor],
+    *,
+    seconds: float,
+    seed: int,
+    console: Console = SILENT,
+) -> list[str]:
+    """Fit the blocks of ``student``, in place.
+
+    Args:
+        student: the pruned module, refitted.
+        teacher: what it was pruned from; has a module.
+        cut: the layers that lost output channels, with those they kept.
+        seconds: how long altogether, beside two runs of the networks.
+        seed: of the inputs.
+        console: shows progress.
+
+    Returns:
+        The names of the blocks that were fitted; none where every block lost outer channels.
+    """
+    assert teacher.module is not None
+    signature = teacher.signature
+    names = blocks_of(student, teacher, cut)
+    if not names:
+        return []
+    count = IMAGES * (1 if signature.takes_images else 8)
+    inputs = Inputs(signature, "recovery", seed).draw(count)
+    wanted: dict[str, Tensor] = {}
+
+    def keep(name: str, args: tuple[object, ...], out: object) -> None:
+        assert isinstance(out, Tensor)
+        wanted[name] = out.clone()
+
+    hooked(teacher.module, names, teacher, inputs, after=keep)
+    random = torch.Generator().manual_seed(seed)
+    with console.progress("fitting blocks", len(names)) as bar:
+
+        def fit_now(name: str, args: tuple[object, ...]) -> None:
+            (given,) = args
+            assert isinstance(given, Tensor)
+            block = student.get_submodule(name)
+            fit_block(block, given, wanted.pop(name), seconds / len(names), random)
+            bar.advance(note=name)
+
+        hooked(student, names, teacher, inputs, before=fit_now)
+    return names
+
+
+def fit_block(
+    block: nn.Module, given: Tensor, wanted: Tensor, seconds: float, random: torch.Generator
+) -> None:
+    """Let ``block`` make ``wanted`` of ``given``: Adam, the rate falling in a line to nothing."""
+    calling = block._forward_pre_hooks.copy()
+    block._forward_pre_hooks.clear()  # among them the one that called this
+    parameters = [p for p in block.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, LEARNING_RATE, (0.9, 0.99), fused=True)
+    scale = float(wanted.abs().mean()) + 1e-12
+    train_mode(block, adapt_norms=False)
+    started = time.monotonic()
+    with torch.enable_grad():
+        while (share := (time.monotonic() - started) / seconds) < 1:
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * max(1e-3, 1 - share)
+            index = torch.randint(len(given), (min(PIECES, len(given)),), generator=random)
+            loss = l1_loss(block(given[index]), wanted[index]) / scale
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    block.eval()
+    block._forward_pre_hooks.update(calling)
