@@ -67,7 +67,7 @@ def sensitivity(
     """
     from compress.sensitivity import check
     from compress.sensitivity import sensitivity as look
-    from compress.sensitivity_report import numbers_of, show_sensitivity, write
+    from compress.sensitivity_report import numbers_of, room_in, show_sensitivity, write
     from genslim.stepping import open_source
 
     console = common.console()
@@ -80,17 +80,18 @@ def sensitivity(
         console.info(f"would cut each group of {generator.label} alone at {asked}: {folder}")
         return
     console.heading(f"sensitivity {generator.label}")
-    found = look(
-        generator,
-        shares,
-        groups=groups,
-        recover=recover,
-        round_to=round_to,
-        count=count,
-        seed=seed,
-        console=console,
-    )
-    write(found, folder)
+    with room_in(folder) as place:
+        found = look(
+            generator,
+            shares,
+            groups=groups,
+            recover=recover,
+            round_to=round_to,
+            count=count,
+            seed=seed,
+            console=console,
+        )
+        write(found, place)
     show_sensitivity(found, console)
     console.finish(found.to_json(), wrote=folder, following="compress prune --keep PATTERN")
 

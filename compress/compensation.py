@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compress.batches import usual_calibration
 from compress.channels.groups import Group
 from compress.cutting import Cutter
-from compress.factors import LARGEST, Phase, phase_of, phases_of
+from compress.factors import LARGEST, Phase, phase_of, phases_of, size_of
 from compress.refit import RIDGE, ROWS, Layer, can_be_fitted
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -33,7 +33,7 @@ def fed_by(cutter: Cutter, group: Group) -> list[str]:
     for name, layer in cutter.module.named_modules():
         if isinstance(layer, Layer) and can_be_fitted(layer):
             fed = (f"{name}.weight", input_axis(layer)) in group.slots
-            if fed and places_of(layer) <= LARGEST:
+            if fed and places_of(layer)[1] <= LARGEST:
                 found.append(name)
     return found
 
@@ -43,14 +43,9 @@ def input_axis(layer: Layer) -> int:
     return 0 if isinstance(layer, nn.ConvTranspose2d) else 1
 
 
-def places_of(layer: Layer) -> int:
-    """How many numbers an output of a layer is made of."""
-    if isinstance(layer, nn.Linear):
-        return layer.in_features
-    taps = layer.kernel_size[0] * layer.kernel_size[1]
-    if isinstance(layer, nn.ConvTranspose2d):
-        taps = -(-taps // (layer.stride[0] * layer.stride[1]))
-    return layer.in_channels * taps
+def places_of(layer: Layer) -> tuple[int, int]:
+    """How many phases a layer has, and how many numbers an output is made of."""
+    return (1, layer.in_features) if isinstance(layer, nn.Linear) else size_of(layer)
 
 
 def portions(
@@ -79,8 +74,8 @@ def memory_of(module: nn.Module, name: str) -> int:
     """Bytes of what is summed up of a layer's inputs."""
     layer = module.get_submodule(name)
     assert isinstance(layer, Layer)
-    phases = layer.stride[0] * layer.stride[1] if isinstance(layer, nn.ConvTranspose2d) else 1
-    return 4 * phases * places_of(layer) ** 2
+    phases, places = places_of(layer)
+    return 4 * phases * places**2
 
 
 @torch.no_grad()
@@ -115,7 +110,7 @@ def sums_of_input(name: str, layer: Layer, x: Tensor, out: Tensor) -> list[Phase
     grid = x if isinstance(layer, nn.ConvTranspose2d) else out
     total = grid.numel() // grid.shape[-1 if isinstance(layer, nn.Linear) else 1]
     random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    count = min(ROWS, max(4000, 3 * places_of(layer)))
+    count = min(ROWS, max(4000, 3 * places_of(layer)[1]))
     positions = torch.randperm(total, generator=random)[:count].sort().values
     # Nothing is asked of the outputs: there are none.
     if isinstance(layer, nn.Linear):

@@ -24,6 +24,8 @@ ROUNDS = 4
 one, 0.919 after four, 0.922 after ten."""
 WORK = 5e10
 """Floating-point operations of a layer's solves, about: large layers get fewer rounds."""
+SUMS = 2e11
+"""Operations of summing up what a layer sees, about: of a large layer, fewer positions."""
 LARGEST = 5000
 """Taps of all inputs together at most; a layer with more keeps the factors that it has."""
 
@@ -60,6 +62,12 @@ def phases_of(layer: Convolution, x: Tensor, target: Tensor, positions: Tensor) 
         positions: flat, int64.
     """
     has_bias = layer.bias is not None
+    phases, seen = size_of(layer)
+    most = max(2 * layer.in_channels, int(SUMS / (phases * seen**2)))
+    if len(positions) > most:
+        random = torch.Generator().manual_seed(len(positions))
+        some = torch.randperm(len(positions), generator=random)[:most].sort().values
+        positions, target = positions[some], target[some]
     if isinstance(layer, nn.Conv2d):
         rows = patches(layer, x, positions).view(len(positions), x.shape[1], -1)
         return [phase_of(rows, target, range(rows.shape[2]), has_bias)]
@@ -71,9 +79,9 @@ def phases_of(layer: Convolution, x: Tensor, target: Tensor, positions: Tensor) 
         for column in range(s):
             ys = [(t, tap) for (phase, t), tap in taps.items() if phase == row]
             xs = [(t, tap) for (phase, t), tap in taps.items() if phase == column]
-            seen = [(reach + dy) * size + reach + dx for dy, _ in ys for dx, _ in xs]
+            where = [(reach + dy) * size + reach + dx for dy, _ in ys for dx, _ in xs]
             own = [i * layer.kernel_size[1] + j for _, i in ys for _, j in xs]
-            found.append(phase_of(around[:, :, seen], target[:, :, row, column], own, has_bias))
+            found.append(phase_of(around[:, :, where], target[:, :, row, column], own, has_bias))
     return found
 
 
@@ -95,11 +103,16 @@ def phase_of(seen: Tensor, target: Tensor, taps: Sequence[int], has_bias: bool) 
     )
 
 
-def rounds_for(layer: Convolution, first: bool) -> int:
-    """How many rounds a layer gets; none where even one would take too much memory."""
+def size_of(layer: Convolution) -> tuple[int, int]:
+    """How many phases a layer has, and how many numbers an output is made of."""
     phases = layer.stride[0] * layer.stride[1] if isinstance(layer, nn.ConvTranspose2d) else 1
     taps = -(-layer.kernel_size[0] * layer.kernel_size[1] // phases)
-    seen = layer.in_channels * taps
+    return phases, layer.in_channels * taps
+
+
+def rounds_for(layer: Convolution, first: bool) -> int:
+    """How many rounds a layer gets; none where even one would take too much memory."""
+    phases, seen = size_of(layer)
     if seen > LARGEST:
         return 0
     work = layer.out_channels * layer.in_channels**3 if first else phases * seen**3

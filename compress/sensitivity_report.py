@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from compress.sensitivity import Sensitivity
 from genslim.console import Console
 from genslim.errors import UserError
-from genslim.storage import write_whole
+from genslim.storage import write_errors, write_whole
 
 PICTURE = "sensitivity.png"
 RECORD = "sensitivity.json"
@@ -33,15 +35,32 @@ def numbers_of(text: str) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def write(found: Sensitivity, folder: str) -> None:
-    """Write the figure and the record.
+@contextmanager
+def room_in(folder: str) -> Iterator[Path]:
+    """Make a folder before the work begins; where that fails, it is taken away if it is empty.
 
     Raises:
-        UserError: the folder can't be written to.
+        UserError: it can't be made.
+    """
+    place = Path(folder)
+    with write_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place
+    except BaseException:
+        with suppress(OSError):
+            place.rmdir()
+        raise
+
+
+def write(found: Sensitivity, place: Path) -> None:
+    """Write the figure and the record into a folder.
+
+    Raises:
+        UserError: it can't be written to.
     """
     from compress.sensitivity_plot import plot
 
-    place = Path(folder)
     write_whole(place / RECORD, json.dumps(found.to_json(), indent=1, allow_nan=False))
     write_whole(place / PICTURE, plot(found))
 

@@ -104,45 +104,46 @@ class ChannelGraph:
         self.made = made(module, self.makers, found)
         """The label of each channel that a layer makes, by the layer's name."""
         self.sizes = {n: tuple(t.shape) for n, t in module.named_parameters()}
-        self.groups = self._groups()
-        self.left = self._left()
+        reasons = found.labels.reasons()
+        self.groups = self._groups(reasons)
+        self.left = self._left(reasons)
 
-    def _groups(self) -> list[Group]:
+    def _groups(self, reasons: Mapping[int, str]) -> list[Group]:
         """Atoms by where they appear."""
         places: dict[int, dict[Slot, int]] = defaultdict(dict)
         for slot, labels in self.trace.slots.items():
             for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
                 places[int(label)][slot] = int(count)
         outputs = {slot: layer for layer, slot in reversed(self.makers.items())}  # first of tied
-        order = list(self.trace.slots)
+        order = {slot: place for place, slot in enumerate(self.trace.slots)}
         atoms: dict[frozenset[tuple[Slot, int]], list[int]] = defaultdict(list)
         for label, where in places.items():
-            if self.trace.labels.reason(label) is None and where.keys() & outputs.keys():
+            if label not in reasons and where.keys() & outputs.keys():
                 atoms[frozenset(where.items())].append(label)
         mixed = self.trace.labels.mixed()
         groups = []
         for where_set, members in atoms.items():
-            slots = dict(sorted(where_set, key=lambda item: order.index(item[0])))
+            slots = dict(sorted(where_set, key=lambda item: order[item[0]]))
             layers = tuple(outputs[slot] for slot in slots if slot in outputs)
             first = self.trace.slots[self.makers[layers[0]]]
             position = {int(label): i for i, label in reversed(list(enumerate(first)))}
             members.sort(key=lambda label: position[label])
             exact = not mixed.intersection(members)
             groups.append(Group(layers[0], layers, np.array(members), slots, exact))
-        groups.sort(key=lambda g: (order.index(next(iter(g.slots))), int(g.atoms[0])))
+        groups.sort(key=lambda g: (order[next(iter(g.slots))], int(g.atoms[0])))
         return uniquely_named(groups)
 
-    def _left(self) -> dict[str, str]:
+    def _left(self, reasons: Mapping[int, str]) -> dict[str, str]:
         """The layers none of whose channels can go, with the reason."""
-        reasons = {}
+        left = {}
         for layer in self.makers:
             if layer not in self.made:
-                reasons[layer] = "did not run, or makes one channel"
+                left[layer] = "did not run, or makes one channel"
                 continue
-            found = [self.trace.labels.reason(int(label)) for label in self.made[layer]]
+            found = [reasons.get(int(label)) for label in self.made[layer]]
             if all(found):
-                reasons[layer] = str(found[0])
-        return reasons
+                left[layer] = str(found[0])
+        return left
 
     @cached_property
     def _owner(self) -> dict[int, str]:

@@ -80,6 +80,11 @@ class Labels:
         """Why a label can't go; None where it can."""
         return self._fixed.get(int(self.find(np.array([label]))[0]))
 
+    def reasons(self) -> dict[int, str]:
+        """Why labels can't go, by those that stand for their trees."""
+        roots = self.find(np.array([*self._fixed], np.int64))
+        return dict(zip(roots.tolist(), self._fixed.values(), strict=True))
+
     def any_free(self, labels: Ids) -> bool:
         """Whether one of ``labels`` can go, or is padding, which need not be there at all."""
         roots = np.unique(self.find(labels.ravel()))

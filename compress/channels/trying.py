@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import product
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ DIGITS = 3
 """So many times all groups are cut, each time other shares of each."""
 TOLERANCE = 1e-3
 """Largest error of a cut against masking, as a part of the picture's standard deviation."""
+MOST_HUBS = 3
+"""So many groups are tried as what others are tied to."""
 MOST_TIES = 16
 """So many groups are tried as tied to another one by one."""
 
@@ -189,11 +192,13 @@ def fitting_literals(trial: Trial, found: Cuttable, group: Group) -> list[Litera
     Returns:
         None where none fit.
     """
-    numbers = candidates(trial.module, trial.graph, group)
+    numbers = candidates(trial.module, trial.graph, group, places_around(group))
     without_one = [[n for n in numbers if n is not number] for number in numbers]
     several = [attempt for attempt in (numbers, *without_one) if len(attempt) > 1]
+    every = [name for name, _ in trial.module.named_modules()]
+    anywhere = candidates(trial.module, trial.graph, group, every)
     known = [literal for literals in found.literals.values() for literal in literals]
-    for attempt in (*([n] for n in numbers), *several):  # one is the rule
+    for attempt in (*([n] for n in numbers), *several, anywhere):  # one is the rule
         if trial.works([group], attempt) and all(
             trial.works([*found.groups, group], [*known, *attempt], digit)
             for digit in range(DIGITS)
@@ -202,13 +207,16 @@ def fitting_literals(trial: Trial, found: Cuttable, group: Group) -> list[Litera
     return []
 
 
-def candidates(module: nn.Module, graph: ChannelGraph, group: Group) -> list[Literal]:
-    """Numbers that equal the length of an axis which the group lies along."""
-    around: dict[str, None] = {}
-    for name, _ in group.slots:
-        place = name.rpartition(".")[0]
-        around[place] = None
-        around[place.rpartition(".")[0]] = None
+def places_around(group: Group) -> list[str]:
+    """The modules that hold weights of a group, and those that these are parts of."""
+    holders = dict.fromkeys(name.rpartition(".")[0] for name, _ in group.slots)
+    return [*dict.fromkeys(x for name in holders for x in (name, name.rpartition(".")[0]))]
+
+
+def candidates(
+    module: nn.Module, graph: ChannelGraph, group: Group, around: Sequence[str]
+) -> list[Literal]:
+    """Numbers that equal the length of an axis which the group lies along, of modules around."""
     found = []
     for place in around:
         layer = module.get_submodule(place)
@@ -238,32 +246,51 @@ def tied(trial: Trial, stuck: Sequence[Group]) -> ChannelGraph | None:
     """The graph in which groups that only go together do; None where there are none.
 
     Code that takes the size of one tensor for another's, ``y.view(x.shape)``, ties what lies along
-    them though no element of one meets one of the other.
+    them though no element of one meets one of the other. What all hangs on one residual stream is
+    tried with it at once, then one by one.
     """
-    lines = {group.name: lines_of(trial.graph, group) for group in stuck}
-    for hub in sorted(stuck, key=lambda g: -len(g.slots)):
-        line = lines[hub.name][0]
-        others = {
-            g.name: same[0]
-            for g in stuck
-            if g is not hub and (same := [x for x in lines[g.name] if len(x) == len(line)])
-        }
-        one_by_one = [{name: other} for name, other in others.items() if len(others) > 1]
-        for attempt in (others, *one_by_one[:MOST_TIES]):
-            if not attempt:
+    hubs = sorted(stuck, key=lambda g: -len(g.slots))[:MOST_HUBS]
+    for hub in hubs:
+        others = [group for group in stuck if group is not hub]
+        for attempt in (others, *([other] for other in others[:MOST_TIES] if len(others) > 1)):
+            graph = joined(trial.module, trial.graph, hub, attempt)
+            if graph is None:
                 continue
-            labels = copy.deepcopy(trial.graph.trace.labels)
-            for other in attempt.values():
-                labels.unite(line, other)
-            graph = ChannelGraph(trial.module, trial.graph.trace.with_labels(labels))
-            joint = [g for g in graph.groups if np.isin(labels.find(line), g.atoms).any()]
-            other_trial = Trial(trial.generator, trial.module, graph)
-            if joint and all(other_trial.works(joint, (), digit) for digit in range(DIGITS)):
+            joint = [g for g in graph.groups if set(g.slots) & set(hub.slots)]
+            again = Trial(trial.generator, trial.module, graph)
+            if all(again.works(joint, (), digit) for digit in range(DIGITS)):
+                return graph
+            if len(joint) == 1 and fitting_literals(again, Cuttable(graph, [], {}), joint[0]):
                 return graph
     return None
 
 
-def lines_of(graph: ChannelGraph, group: Group) -> list[Ids]:
+def joined(
+    module: nn.Module, graph: ChannelGraph, hub: Group, others: Sequence[Group]
+) -> ChannelGraph | None:
+    """The graph in which others that are as long as ``hub`` go with it; None where none is."""
+    labels = copy.deepcopy(graph.trace.labels)
+    line = lines_of(graph, hub)[0]
+    waiting, before = list(others), -1
+    while before != len(waiting):
+        before = len(waiting)
+        for group in list(waiting):
+            for mine, own in product((line, distinct(labels.find(line))), lines_of(graph, group)):
+                if len(mine) % len(own) == 0:  # a head's places lie in each of its heads
+                    labels.unite(mine, np.tile(own, len(mine) // len(own)))
+                    waiting.remove(group)
+                    break
+    if len(waiting) == len(others):
+        return None
+    return ChannelGraph(module, graph.trace.with_labels(labels))
+
+
+def lines_of(graph: ChannelGraph, group: Group) -> tuple[Ids, Ids]:
     """The labels of a group as its first layer holds them, and each once."""
     labels = graph.trace.slots[graph.makers[group.layers[0]]]
-    return [labels[np.isin(labels, group.atoms)], group.atoms]
+    return labels[np.isin(labels, group.atoms)], group.atoms
+
+
+def distinct(labels: Ids) -> Ids:
+    """Each of ``labels`` once, in order."""
+    return labels[np.sort(np.unique(labels, return_index=True)[1])]
