@@ -95,7 +95,7 @@ def globally(choice: Choice, ratio: float, of: Measure) -> Counts:
     steps = {group.name: choice.allowed(group) for group in seeing}
     offers: dict[str, Offer] = {}
     stale = set(steps)
-    while size > goal:
+    while size > goal + 1e-9 * whole:
         for name in stale:
             found = cheapest(
                 name,

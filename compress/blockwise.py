@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
+from compress.batches import usual_batch
 from compress.norms import train_mode
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
@@ -100,30 +101,24 @@ def hooked(
 def fit_blocks(
     student: nn.Module,
     teacher: Generator,
-    cut: Mapping[str, Tensor],
+    names: list[str],
     *,
     seconds: float,
     seed: int,
     console: Console = SILENT,
-) -> list[str]:
-    """Fit the blocks of ``student``, in place.
+) -> None:
+    """Fit blocks of ``student``, in place.
 
     Args:
         student: the pruned module, refitted.
         teacher: what it was pruned from; has a module.
-        cut: the layers that lost output channels, with those they kept.
+        names: of the blocks, from :func:`blocks_of`; at least one.
         seconds: how long altogether, beside two runs of the networks.
         seed: of the inputs.
         console: shows progress.
-
-    Returns:
-        The names of the blocks that were fitted; none where every block lost outer channels.
     """
     assert teacher.module is not None
     signature = teacher.signature
-    names = blocks_of(student, teacher, cut)
-    if not names:
-        return []
     count = IMAGES * (1 if signature.takes_images else 8)
     inputs = Inputs(signature, "recovery", seed).draw(count)
     wanted: dict[str, Tensor] = {}
@@ -144,7 +139,20 @@ def fit_blocks(
             bar.advance(note=name)
 
         hooked(student, names, teacher, inputs, before=fit_now)
-    return names
+
+
+@torch.no_grad()
+def step_seconds(student: nn.Module, teacher: Generator) -> float:
+    """About how long a step of distillation of the whole takes: backwards is twice forwards."""
+    assert teacher.module is not None
+    signature = teacher.signature
+    inputs = Inputs(signature, "recovery").draw(usual_batch(signature))
+    times = []
+    for module in (student, teacher.module):
+        started = time.monotonic()
+        run_module(module, signature, inputs)
+        times.append(time.monotonic() - started)
+    return 3 * times[0] + times[1]
 
 
 def fit_block(

@@ -16,7 +16,7 @@ from compress.allocation import Choice, Counts, Measure, globally, uniform, unif
 from compress.channels.cutting import Cuttable
 from compress.channels.groups import Group
 from compress.channels.trying import cuttable
-from compress.importance import Importance, ranking_by
+from compress.importance import Importance, Ranker
 from compress.observation import observe
 from genslim.console import SILENT, Console
 from genslim.generator import Generator
@@ -64,17 +64,10 @@ class Cutter:
         rankings = {}
         if groups:
             seen = observe(generator, self.module, seed)
+            ranker = Ranker(importance, generator, self.module, self.known.graph, seen, seed)
             with console.progress("ranking channels", len(groups)) as bar:
                 for group in groups:
-                    rankings[group.name] = ranking_by(
-                        importance,
-                        generator,
-                        self.module,
-                        self.known.graph,
-                        group,
-                        seen=seen,
-                        seed=seed,
-                    )
+                    rankings[group.name] = ranker.ranking(group)
                     bar.advance(note=group.name)
         self.choice = Choice(self.known.graph, groups, rankings, round_to)
 

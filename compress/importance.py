@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from compress.channels.groups import ChannelGraph, Group
-from compress.observation import Seen
+from compress.observation import Seen, differentiable
 from compress.selection import Ranking, consumers_of, rank
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -27,120 +29,106 @@ from genslim.inputs import Inputs
 Importance = Literal["reconstruction", "l1", "l2", "activation", "taylor", "bn-scale", "random"]
 
 
-def ranking_by(
-    importance: Importance,
-    generator: Generator,
-    module: nn.Module,
-    graph: ChannelGraph,
-    group: Group,
-    *,
-    seen: Seen,
-    seed: int,
-) -> Ranking:
-    """The ranking of a group's atoms by one measure, with what it costs to follow it."""
-    consumers = consumers_of(module, graph, group, seen)
-    count = len(group.atoms)
-    order: Tensor | None = None
-    if importance != "reconstruction" or not consumers:
-        order = scores(importance, generator, module, graph, group, seen=seen, seed=seed).argsort()
-    if not consumers:
-        assert order is not None
-        return Ranking(order, torch.full((count + 1,), float("nan"), dtype=torch.float64))
-    return rank(consumers, count, order)
+@dataclass(frozen=True)
+class Ranker:
+    """Ranks the channels of one network."""
 
+    importance: Importance
+    generator: Generator
+    """Says what goes into the network."""
+    module: nn.Module
+    graph: ChannelGraph
+    seen: Seen
+    """What was seen of the network at work."""
+    seed: int = 0
 
-def scores(
-    importance: Importance,
-    generator: Generator,
-    module: nn.Module,
-    graph: ChannelGraph,
-    group: Group,
-    *,
-    seen: Seen,
-    seed: int,
-) -> Tensor:
-    """How important each atom is, ``(atoms,)``; only the order means something."""
-    if importance == "random":
-        own = torch.Generator().manual_seed(seed + zlib.crc32(group.name.encode()))
-        return torch.rand(len(group.atoms), generator=own)
-    if importance == "bn-scale":
-        norms = {
-            f"{name}.weight"
-            for name, layer in module.named_modules()
-            if isinstance(layer, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
-        }
-        found = summed(module, graph, group, lambda name, t: t.abs() if name in norms else None)
-        if found is not None:
-            return found
-    if importance == "taylor":
-        gradients = gradients_of(generator, module, seed)
-        found = summed(
-            module,
-            graph,
-            group,
-            lambda name, t: (t * gradients[name]).abs() if name in gradients else None,
+    def ranking(self, group: Group) -> Ranking:
+        """The order in which a group's atoms go, with what it costs to follow it."""
+        consumers = consumers_of(self.module, self.graph, group, self.seen)
+        count = len(group.atoms)
+        if self.importance == "reconstruction" and consumers:
+            return rank(consumers, count)
+        order = self.scores(group).argsort()
+        if not consumers:
+            return Ranking(order, torch.full((count + 1,), float("nan"), dtype=torch.float64))
+        return rank(consumers, count, order)
+
+    def scores(self, group: Group) -> Tensor:
+        """How important each atom is, ``(atoms,)``; only the order means something.
+
+        Where the measure says nothing of a group (no batch norm, no gradient), its L2 norm.
+        """
+        found: Tensor | None = None
+        if self.importance == "random":
+            own = torch.Generator().manual_seed(self.seed + zlib.crc32(group.name.encode()))
+            found = torch.rand(len(group.atoms), generator=own)
+        elif self.importance == "bn-scale":
+            found = self.summed(group, lambda n, t: t.abs() if n in self.scales else None)
+        elif self.importance == "taylor":
+            by = self.gradients
+            found = self.summed(group, lambda n, t: (t * by[n]).abs() if n in by else None)
+        elif self.importance == "activation":
+            found = self.activities(group)
+        if found is None:
+            power = 1 if self.importance == "l1" else 2
+            found = self.summed(group, lambda _, t: t.abs() ** power)
+        assert found is not None
+        return found
+
+    @cached_property
+    def scales(self) -> frozenset[str]:
+        """The names of the weights by which norms multiply channels."""
+        norms = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+        return frozenset(
+            f"{name}.weight" for name, m in self.module.named_modules() if isinstance(m, norms)
         )
-        if found is not None:
-            return found
-    if importance == "activation":
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor]:
+        """Gradients of the picture's mean square by every weight."""
+        signature, module = self.generator.signature, self.module
+        inputs = Inputs(signature, "calibration", self.seed).draw(
+            1 if signature.takes_images else 32
+        )
+        named = dict(module.named_parameters())
+        wanted = {name: p.requires_grad for name, p in named.items()}
+
+        def run() -> dict[str, Tensor]:
+            module.requires_grad_(True)
+            with torch.enable_grad():
+                loss = run_module(module, signature, inputs).square().mean()
+                found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            return {n: g for n, g in zip(named, found, strict=True) if g is not None}
+
+        try:
+            return differentiable(module, run) or {}
+        finally:
+            for name, parameter in named.items():
+                parameter.requires_grad_(wanted[name])
+
+    def activities(self, group: Group) -> Tensor | None:
+        """Squared weights of the layers that take an atom in, times its mean square."""
         total = torch.zeros(len(group.atoms), dtype=torch.float64)
-        for consumer in consumers_of(module, graph, group, seen):
+        for consumer in consumers_of(self.module, self.graph, group, self.seen):
             # Before anything is removed the energies are those of the weights.
             energy = consumer.energy.diagonal()[consumer.columns].sum(1)
-            total += energy * activity(consumer.inverse, consumer.columns)
-        if bool(total.any()):
-            return total
-    power = 1 if importance == "l1" else 2
-    found = summed(module, graph, group, lambda _, t: t.abs() ** power)
-    assert found is not None
-    return found
+            moments: Tensor = torch.linalg.inv(consumer.inverse).diagonal()
+            total += energy * moments[consumer.columns].sum(1)
+        return total if bool(total.any()) else None
 
-
-def activity(inverse: Tensor, columns: Tensor) -> Tensor:
-    """The mean square of each atom's channels, from the inverse of their moments."""
-    moments: Tensor = torch.linalg.inv(inverse).diagonal()
-    return moments[columns].sum(1)
-
-
-def summed(
-    module: nn.Module,
-    graph: ChannelGraph,
-    group: Group,
-    value: Callable[[str, Tensor], Tensor | None],
-) -> Tensor | None:
-    """The sum of ``value(name, weight)`` over all weights that an atom has; None where none."""
-    named = dict(module.named_parameters())
-    total = torch.zeros(len(group.atoms), dtype=torch.float64)
-    any_found = False
-    for name, axis in group.slots:
-        if name not in named:
-            continue
-        amounts = value(name, named[name].detach())
-        if amounts is None:
-            continue
-        by_channel = amounts.transpose(0, axis).flatten(1).sum(1) if amounts.ndim > 1 else amounts
-        labels = graph.trace.slots[name, axis]
+    def summed(self, group: Group, value: Callable[[str, Tensor], Tensor | None]) -> Tensor | None:
+        """The sum of ``value(name, weight)`` over all weights that an atom has; None of none."""
+        named = dict(self.module.named_parameters())
         place = {int(atom): i for i, atom in enumerate(group.atoms)}
-        index = np.array([place.get(int(label), -1) for label in labels])
-        mine = torch.from_numpy(np.flatnonzero(index >= 0))
-        total.index_add_(0, torch.from_numpy(index)[mine], by_channel.double()[mine])
-        any_found = True
-    return total if any_found else None
-
-
-def gradients_of(generator: Generator, module: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Gradients of the picture's mean square by every weight."""
-    inputs = Inputs(generator.signature, "calibration", seed).draw(
-        1 if generator.signature.takes_images else 32
-    )
-    named = dict(module.named_parameters())
-    wanted = {name: p.requires_grad for name, p in named.items()}
-    module.requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            loss = run_module(module, generator.signature, inputs).square().mean()
-            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    finally:
-        for name, parameter in named.items():
-            parameter.requires_grad_(wanted[name])
-    return {n: g for n, g in zip(named, found, strict=True) if g is not None}
+        total = torch.zeros(len(group.atoms), dtype=torch.float64)
+        any_found = False
+        for name, axis in group.slots:
+            amounts = value(name, named[name].detach()) if name in named else None
+            if amounts is None:
+                continue
+            channels = amounts.transpose(0, axis).flatten(1).sum(1) if amounts.ndim > 1 else amounts
+            labels = self.graph.trace.slots[name, axis]
+            index = torch.tensor([place.get(int(label), -1) for label in labels])
+            total.index_add_(0, index[index >= 0], channels.double()[index >= 0])
+            any_found = True
+        return total if any_found else None

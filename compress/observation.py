@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +20,13 @@ from compress.batches import in_batches, usual_calibration
 from compress.norms import train_mode
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
+from genslim.signature import Signature
+
+T = TypeVar("T")
 
 PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+POSITIONS = 4096
+"""Places of the input that moments are taken over at least."""
 PROBES = 3
 """Random projections that gradients are taken of, of an image or of a batch of latents each."""
 
@@ -35,6 +42,12 @@ class Seen:
     picture's squared error, ``(O,)`` float32."""
 
 
+def enough(signature: Signature, positions: int, least: int, most: int) -> int:
+    """How many inputs hold so many positions: an image many, a latent without sides one."""
+    held = max(prod(spec.concrete(1)[2:]) for spec in signature.inputs)
+    return min(most, max(least, -(-positions // held)))
+
+
 def observe(generator: Generator, module: nn.Module, seed: int = 0) -> Seen:
     """Run ``module`` on calibration inputs, forwards and then backwards."""
     layers = {
@@ -43,17 +56,26 @@ def observe(generator: Generator, module: nn.Module, seed: int = 0) -> Seen:
         if isinstance(layer, PRODUCTS) and getattr(layer, "groups", 1) == 1
     }
     moments = input_moments(generator, module, layers, seed)
+    weights = differentiable(module, lambda: sensitivities(generator, module, layers))
+    return Seen(moments, weights or {})
+
+
+def differentiable(module: nn.Module, run: Callable[[], T]) -> T | None:
+    """What ``run`` finds with gradients of ``module``; None where it has none.
+
+    Some networks write into what gradients need in evaluation, and as a rule not where they learn.
+    """
     try:
-        weights = sensitivities(generator, module, layers)
-    except RuntimeError:  # it writes into what gradients need; not so, as a rule, where it learns
-        try:
-            train_mode(module, adapt_norms=False)
-            weights = sensitivities(generator, module, layers)
-        except RuntimeError:
-            weights = {}
-        finally:
-            module.eval()
-    return Seen(moments, weights)
+        return run()
+    except RuntimeError:
+        pass
+    try:
+        train_mode(module, adapt_norms=False)
+        return run()
+    except RuntimeError:
+        return None
+    finally:
+        module.eval()
 
 
 @torch.no_grad()
@@ -75,7 +97,7 @@ def input_moments(
         layer.register_forward_pre_hook(lambda m, x, name=name: record(name, m, x[0]))
         for name, layer in layers.items()
     ]
-    count = usual_calibration(signature) // (4 if signature.takes_images else 1)
+    count = enough(signature, POSITIONS, 4, usual_calibration(signature))
     inputs = Inputs(signature, "calibration", seed).draw(count)
     try:
         in_batches(lambda part: run_module(module, signature, part), inputs, 64)
@@ -110,7 +132,7 @@ def sensitivities(
         for name, layer in layers.items()
     ]
     stream = Inputs(signature, "calibration", seed + 1)
-    runs, size = (PROBES, 1) if signature.takes_images else (PROBES, 32)
+    runs, size = PROBES, enough(signature, POSITIONS // 16, 1, 32)
     random = torch.Generator().manual_seed(seed)
     wanted = [p.requires_grad for p in module.parameters()]
     try:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from compress.batches import usual_calibration
 from compress.channels.rules import tensors_in
 from compress.flow import Sum, Watch, sums_of
-from compress.phases import phase_taps, reason_to_leave
+from compress.phases import phase_taps
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -42,7 +42,7 @@ class Goal:
     """What a layer should make, at some positions."""
 
     positions: Tensor
-    """Of its output (of its input for a transposed convolution), flat, int64."""
+    """Of its output (for a transposed convolution, of squares of its stride), flat, int64."""
     output: Tensor
     """The original's, ``(positions, O)``; of a transposed convolution ``(positions, O, s, s)``."""
     rests: dict[int, Tensor] = field(default_factory=dict)
@@ -117,10 +117,9 @@ def refit(
 def can_be_fitted(layer: Layer) -> bool:
     """Whether least squares has an answer for this kind of layer."""
     if isinstance(layer, nn.ConvTranspose2d):
-        return reason_to_leave(layer) is None
-    if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 and not isinstance(layer.padding, str)
-    return True
+        alike = all(len(set(v)) == 1 for v in (layer.kernel_size, layer.stride, layer.padding))
+        return alike and layer.groups == 1 and layer.dilation == (1, 1)
+    return not isinstance(layer, nn.Conv2d) or not isinstance(layer.padding, str)
 
 
 def ratio(
@@ -199,8 +198,7 @@ def goals_of(
     def after(name: str, x: Tensor, out: Tensor, seen: Mapping[int, Tensor]) -> None:
         layer = teacher.module.get_submodule(name)  # type: ignore[union-attr]
         assert isinstance(layer, Layer)
-        grid = x if isinstance(layer, nn.ConvTranspose2d) else out
-        total = grid.numel() // grid.shape[-1 if isinstance(layer, nn.Linear) else 1]
+        total = places(layer, out)
         random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         positions = (
             torch.randperm(total, generator=random)[:ROWS].sort().values
@@ -218,6 +216,14 @@ def goals_of(
     return goals
 
 
+def places(layer: Layer, out: Tensor) -> int:
+    """How many positions of what a layer makes there are; squares of a stride where it enlarges."""
+    if isinstance(layer, nn.Linear):
+        return out.numel() // out.shape[-1]
+    s = layer.stride[0] if isinstance(layer, nn.ConvTranspose2d) else 1
+    return len(out) * (out.shape[2] // s) * (out.shape[3] // s)
+
+
 def rows_of(layer: Layer, out: Tensor, positions: Tensor) -> Tensor:
     """What a layer makes at ``positions``: ``(positions, O)``, or ``(positions, O, s, s)``."""
     if isinstance(layer, nn.Linear):
@@ -225,7 +231,8 @@ def rows_of(layer: Layer, out: Tensor, positions: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return out.permute(0, 2, 3, 1).flatten(0, 2)[positions]
     s = layer.stride[0]
-    blocks: Tensor = out.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (N, O, H, s, W, s)
+    whole = out[:, :, : out.shape[2] // s * s, : out.shape[3] // s * s]
+    blocks: Tensor = whole.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (N, O, Q, s, Q, s)
     return blocks.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)[positions]
 
 
@@ -237,13 +244,28 @@ def fit(layer: Layer, x: Tensor, target: Tensor, positions: Tensor) -> None:
         weight, bias = solve(rows, target, layer.weight, has_bias)
         layer.weight.copy_(weight)
     elif isinstance(layer, nn.Conv2d):
-        rows = patches(layer, x, positions)
-        weight, bias = solve(rows, target, layer.weight.flatten(1), has_bias)
-        layer.weight.copy_(weight.view_as(layer.weight))
+        bias = fit_convolution(layer, x, target, positions)
     else:
         bias = fit_transposed(layer, x, target, positions)
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)
+
+
+def fit_convolution(
+    layer: nn.Conv2d, x: Tensor, target: Tensor, positions: Tensor
+) -> Tensor | None:
+    """Fit a convolution, each group of its channels by itself; return the bias."""
+    rows = patches(layer, x, positions)
+    shares = zip(
+        rows.chunk(layer.groups, 1),
+        target.chunk(layer.groups, 1),
+        layer.weight.flatten(1).chunk(layer.groups),
+        strict=True,
+    )
+    solved = [solve(seen, goal, start, layer.bias is not None) for seen, goal, start in shares]
+    layer.weight.copy_(torch.cat([weight for weight, _ in solved]).view_as(layer.weight))
+    biases = [bias for _, bias in solved if bias is not None]
+    return torch.cat(biases) if biases else None
 
 
 def fit_transposed(
@@ -255,17 +277,25 @@ def fit_transposed(
     kernel's taps (see :mod:`compress.phases`), so the shares are fitted one by one.
     """
     reach, taps = phase_taps(layer)
-    size = 2 * reach + 1
-    around = surroundings(x, reach, positions)
-    around = around.view(*around.shape[:2], size, size)
-    biases = []
     s = layer.stride[0]
+    grown = layer.kernel_size[0] - s - 2 * int(layer.padding[0])  # beyond so many times the input
+    height, width = (
+        n + (grown + more) // s for n, more in zip(x.shape[2:], layer.output_padding, strict=True)
+    )
+    more = max(height - x.shape[2], 0), max(width - x.shape[3], 0)
+    around = pad(x, (reach, reach + more[1], reach, reach + more[0]))
+    pixels = around.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C)
+    n, place = positions // (height * width), positions % (height * width)
+    top, left = reach + place // width, reach + place % width
+    biases = []
     for row in range(s):
         for column in range(s):
             ys = [(t, tap) for (phase, t), tap in taps.items() if phase == row]
             xs = [(t, tap) for (phase, t), tap in taps.items() if phase == column]
+            if not ys or not xs:
+                continue  # a kernel smaller than its stride leaves such places empty
             picked = torch.stack(
-                [around[:, :, reach + dy, reach + dx] for dy, _ in ys for dx, _ in xs], 2
+                [pixels[n, top + dy, left + dx] for dy, _ in ys for dx, _ in xs], 2
             )  # (positions, C, taps)
             own = torch.stack([layer.weight[:, :, i, j] for _, i in ys for _, j in xs], 2)
             start = own.transpose(0, 1).flatten(1)  # (O, C taps)

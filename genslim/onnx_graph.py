@@ -19,6 +19,7 @@ from genslim.signature import BATCH, Signature
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+    from torch.export import ExportedProgram
 
     from genslim.generator import Generator
 
@@ -39,33 +40,29 @@ def onnx_of(generator: Generator) -> bytes:
 
 
 def export_module(module: nn.Module, signature: Signature) -> bytes:
-    """Export ``module`` in its own floating-point type; return the serialised ONNX model."""
+    """Export ``module`` in its own floating-point type; return the serialised ONNX model.
+
+    Sides that the module's code counts on are of fixed size in the graph, a batch of one among
+    them: it would be wrong at any other size.
+    """
     import torch
 
-    dtype = next((p.dtype for p in module.parameters()), torch.float32)
-    example = tuple(torch.zeros(i.concrete(2), dtype=dtype) for i in signature.inputs)
-    dims: dict[str, Any] = {}
-    dynamic = tuple(
-        {
-            axis: dims.setdefault(side, torch.export.Dim(side))
-            for axis, side in enumerate(spec.shape)
-            if isinstance(side, str) and (side == BATCH or spec.multiple_of == 1)
-        }
-        for spec in signature.inputs
-    )
     try:
         with without_chatter():
-            program = torch.onnx.export(
-                module.eval(),
-                example,
-                None,
+            program, free = capture(module.eval(), signature)
+            graph = torch.onnx.export(
+                program,
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
-                dynamic_shapes=dynamic,
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
+            assert graph is not None
+            for index, sides in enumerate(free):
+                shape = graph.model.graph.inputs[index].shape
+                assert shape is not None
+                graph.rename_axes({str(shape[axis]): name for axis, name in sides.items()})
     except Exception as error:  # the exporter raises whatever stage failed
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
@@ -73,9 +70,61 @@ def export_module(module: nn.Module, signature: Signature) -> bytes:
             f"PyTorch can't export this module to ONNX: {reason}",
             hint="the module's forward must be traceable by torch.export",
         ) from error
-    assert program is not None
-    blob: bytes = program.model_proto.SerializeToString()
+    blob: bytes = graph.model_proto.SerializeToString()
     return blob
+
+
+Sides = dict[int, str]
+"""The free sides of an input: their names by their axes."""
+
+
+def capture(module: nn.Module, signature: Signature) -> tuple[ExportedProgram, list[Sides]]:
+    """Capture ``module`` with as many free sides as its code allows, and say which they are."""
+    import torch
+
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    wanted: list[Sides] = [
+        {
+            axis: side
+            for axis, side in enumerate(spec.shape)
+            if isinstance(side, str) and (side == BATCH or spec.multiple_of == 1)
+        }
+        for spec in signature.inputs
+    ]
+
+    def captured(free: list[Sides], batch: int, *, auto: bool) -> ExportedProgram:
+        example = tuple(torch.zeros(i.concrete(batch), dtype=dtype) for i in signature.inputs)
+        dims: dict[str, Any] = {}
+        dynamic: tuple[Any, ...] = tuple(
+            {
+                axis: torch.export.Dim.AUTO if auto else dims.setdefault(n, torch.export.Dim(n))
+                for axis, n in sides.items()
+            }
+            for sides in free
+        )
+        return torch.export.export(module, example, dynamic_shapes=dynamic, strict=False)
+
+    try:
+        return captured(wanted, 2, auto=False), wanted
+    except torch._dynamo.exc.UserError:  # its code counts on some of the sides: which?
+        found = free_sides(captured(wanted, 2, auto=True), wanted)
+    batch = 2 if any(BATCH in sides.values() for sides in found) else 1
+    program = captured(found, batch, auto=True)
+    return program, free_sides(program, found)
+
+
+def free_sides(program: ExportedProgram, wanted: list[Sides]) -> list[Sides]:
+    """Which of the sides that should be free are, in a program that was captured."""
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [
+        node.meta["val"].shape
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in inputs
+    ]
+    return [
+        {axis: name for axis, name in sides.items() if not str(shape[axis]).isdigit()}
+        for sides, shape in zip(wanted, shapes, strict=True)
+    ]
 
 
 def load_model(blob: bytes) -> onnx.ModelProto:

@@ -39,8 +39,15 @@ def size_of_module(generator: Generator) -> Size:
     example = [
         torch.zeros(spec.concrete(1), dtype=generator.dtype) for spec in generator.signature.inputs
     ]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*example)
+    learned = [p for p in module.parameters() if p.requires_grad]
+    try:
+        for parameter in learned:  # the counter's hooks fail on views of what wants gradients
+            parameter.requires_grad_(False)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(*example)
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
     return Size(sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2)
 
 

@@ -49,7 +49,7 @@ def spandrel(
         settle(module, (example,), spread, 0.5, last)
         path = folder / f"{kind.lower()}.safetensors"
         save_file({k: v.contiguous().clone() for k, v in module.state_dict().items()}, path)
-        side = max(80, example.shape[-1] + 8)
+        side = max(80, 2 * example.shape[-1])
         images = write_pictures(folder / "images", size=(side, side))
         generator = genslim.load(path, images=images, input=size)
         check_same(module, generator)

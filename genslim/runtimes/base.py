@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -114,3 +114,21 @@ class Runtime(ABC):
                 f"which is {', '.join(forms)} alone",
                 hint=f"use another runtime ({', '.join(others)}) or an artifact from before it",
             )
+
+
+def in_parts(
+    run: Callable[[Arrays], dict[str, NDArray[np.float32]]], inputs: Arrays, size: int | None
+) -> dict[str, NDArray[np.float32]]:
+    """Run on ``inputs``, ``size`` at a time where a graph takes no other batch."""
+    count = len(next(iter(inputs.values())))
+    if size is None or size == count:
+        return run(inputs)
+    if count % size:
+        raise UserError(
+            f"this graph takes batches of {size}, not of {count}", hint=f"use a batch of {size}"
+        )
+    parts = [
+        run({name: array[start : start + size] for name, array in inputs.items()})
+        for start in range(0, count, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

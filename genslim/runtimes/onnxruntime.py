@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genslim.errors import GenslimError, UserError
-from genslim.runtimes.base import Arrays, Execution, Runtime, Session
+from genslim.runtimes.base import Arrays, Execution, Runtime, Session, in_parts
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class OnnxRuntimeSession(Session):
             i.name: np.float16 if i.type == "tensor(float16)" else np.float32
             for i in self._session.get_inputs()
         }
+        first = self._session.get_inputs()[0].shape[0]
+        self._batch = first if isinstance(first, int) else None
         self.execution = Execution(
             "onnxruntime",
             onnxruntime.__version__,
@@ -108,6 +110,9 @@ class OnnxRuntimeSession(Session):
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the graph."""
+        return in_parts(self._run, inputs, self._batch)
+
+    def _run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         feed = {n: np.asarray(a).astype(self._types[n], copy=False) for n, a in inputs.items()}
         outputs = self._session.run(self._outputs, feed)
         return {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genslim.errors import GenslimError, MissingDependency
-from genslim.runtimes.base import Arrays, Execution, Runtime, Session
+from genslim.runtimes.base import Arrays, Execution, Runtime, Session, in_parts
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class OpenVinoSession(Session):
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
         self._requests: dict[int | None, Any] = {}
-        compiled = self._compile(target.batch)
+        self._batch = fixed_batch(self._core.read_model(model))
+        compiled = self._compile(self._batch or target.batch)
         executed = executed_precision(compiled)
         if target.precision == "bf16" and executed == "fp32":
             raise GenslimError(
@@ -115,6 +116,9 @@ class OpenVinoSession(Session):
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the compiled model."""
+        return in_parts(self._run, inputs, self._batch)
+
+    def _run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         batch: int | None = len(next(iter(inputs.values())))
         if batch not in self._requests:
             batch = None
@@ -136,6 +140,12 @@ class OpenVinoSession(Session):
         """Release the compiled models."""
         self._requests.clear()
         self._core = None
+
+
+def fixed_batch(model: Any) -> int | None:
+    """The batch that a graph takes alone; None where it takes any."""
+    first = model.inputs[0].partial_shape[0]
+    return None if first.is_dynamic else int(first.get_length())
 
 
 def shapes_at(model: Any, batch: int) -> dict[Any, list[int]]:

@@ -1,0 +1,105 @@
+"""Every architecture that is known: pruned, saved, opened without its source, and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from architectures import ARCHITECTURES, OTHERS
+from torch import Tensor
+
+from compress.prune import Prune
+from genslim import artifact
+from genslim.generator import Generator
+from genslim.inputs import Inputs
+from genslim.onnx_graph import onnx_of
+from genslim.run import Run
+from genslim.signature import BATCH
+
+LOST: Mapping[str, float] = {}
+"""The least share of its parameters that each loses with half of its channels."""
+QUICK = (
+    "dncnn", "stylegan", "vae-decoder", "mlp-gan", "gated-inpainting", "srresnet", "shufflenet",
+    "mobilenet", "self-attention",
+)  # fmt: skip
+"""Of what is known beyond the matrix."""
+
+
+def pruned_and_opened(generator: Generator, folder: Path) -> tuple[Generator, dict[str, Tensor]]:
+    """``generator`` with half of its channels, checked; and an input of it."""
+    pruned = Prune(0.5, recover="none")(generator)
+    for sizes in (False, True):
+        inputs = some_inputs(generator, 1 + sizes, larger=sizes)
+        images = pruned(inputs)
+        assert images.shape == generator(inputs).shape
+        assert bool(images.isfinite().all())
+    inputs = some_inputs(generator, 1)
+    images = pruned(inputs)
+    run = Run(folder / "run")
+    with run.locked():
+        run.start(generator)
+        saved = run.append(pruned, "prune", parent="00-original")
+    for source in (folder / "source", folder / "images"):  # what the user had is gone
+        if source.exists():
+            source.rename(folder / "elsewhere")
+    assert saved.path is not None
+    opened = artifact.load(saved.path)
+    assert torch.equal(opened(inputs), images)
+    assert opened.steps[-1].report == pruned.steps[-1].report
+    return opened, inputs
+
+
+def some_inputs(generator: Generator, count: int, *, larger: bool = False) -> dict[str, Tensor]:
+    """Inputs of the usual size; or higher ones, where the sides are free."""
+    signature = generator.signature
+    if larger:
+        specs = []
+        for spec in signature.inputs:
+            sides = {k: v for k, v in (spec.sizes or {}).items() if k != BATCH}
+            tallest = {k: v + spec.multiple_of for k, v in list(sides.items())[:1]}
+            specs.append(replace(spec, sizes={**(spec.sizes or {}), **tallest}))
+        signature = replace(signature, inputs=tuple(specs))
+    return Inputs(signature, "parity").draw(count)
+
+
+def share_lost(generator: Generator) -> float:
+    before, after = generator.steps[-1].report["parameters"]
+    return float(1 - after / before)
+
+
+def check_left(generator: Generator) -> None:
+    """Whatever is left whole says why."""
+    assert all(item["what"] and item["reason"] for item in generator.steps[-1].report["left"])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_is_pruned_saved_and_exported(name: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    (tmp_path / "source").mkdir()
+    generator = ARCHITECTURES[name](tmp_path / "source")
+    opened, inputs = pruned_and_opened(generator, tmp_path)
+    check_left(opened)
+    assert share_lost(opened) >= LOST[name]
+    session = onnxruntime.InferenceSession(onnx_of(opened), providers=["CPUExecutionProvider"])
+    (made, *_) = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+    expected = opened(inputs).numpy()
+    assert np.abs(made - expected).max() < 1e-3 * expected.std()
+
+
+def test_most_architectures_lose_two_fifths_of_their_parameters() -> None:
+    assert LOST.keys() == ARCHITECTURES.keys()
+    assert len(LOST) >= 25
+    assert sum(share >= 0.4 for share in LOST.values()) >= 20
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_networks_of_ones_own_are_pruned_and_saved(name: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    opened, _ = pruned_and_opened(OTHERS[name](tmp_path / "source"), tmp_path)
+    check_left(opened)
+    assert share_lost(opened) >= 0.15
