@@ -6,12 +6,13 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test matrix lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole chain on the shipped generator: prune, separable, quantize, export, report"
 	@echo "make test    the tests"
+	@echo "make matrix  every known architecture: pruned, saved, opened, exported; a quarter of an hour"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make clean   remove .venv and caches; runs and reports stay"
 	@echo
@@ -22,7 +23,10 @@ demo: $(READY)
 
 # Two processes of one thread each: twice as fast as one of two on a small machine.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not matrix" $(ARGS)
+
+matrix: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m matrix $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

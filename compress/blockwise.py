@@ -22,11 +22,11 @@ from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
 PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-IMAGES = 24
+IMAGES = 32
 """Inputs that blocks are fitted on: crops of images, or eight times as many latents."""
 PIECES = 4
 """Of these inputs' features a step takes at a time."""
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 5e-4
 
 
 def blocks_of(student: nn.Module, teacher: Generator, cut: Mapping[str, Tensor]) -> list[str]:

@@ -110,7 +110,7 @@ def sums_of_input(name: str, layer: Layer, x: Tensor, out: Tensor) -> list[Phase
     grid = x if isinstance(layer, nn.ConvTranspose2d) else out
     total = grid.numel() // grid.shape[-1 if isinstance(layer, nn.Linear) else 1]
     random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    count = min(ROWS, max(4000, 3 * places_of(layer)[1]))
+    count = min(ROWS[0], max(4000, 3 * places_of(layer)[1]))
     positions = torch.randperm(total, generator=random)[:count].sort().values
     # Nothing is asked of the outputs: there are none.
     if isinstance(layer, nn.Linear):

@@ -21,6 +21,7 @@ from export.parity import Parity, measure
 from genslim.console import SILENT, Console
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator, StepRecord
+from genslim.signature import BATCH
 from genslim.storage import write_errors, write_whole
 
 Kind = Literal["fp32", "fp16", "int8"]
@@ -49,6 +50,8 @@ class Product:
     """What parity runs; None: the graph or the files themselves."""
     judged_on: str = "onnxruntime"
     """The runtime that parity runs it on."""
+    fixed: dict[str, int] = field(default_factory=dict)
+    """Symbolic dimensions that have one size in the files: the module's code counts on it."""
     figures: dict[str, Any] = field(default_factory=dict)
     """What else is worth keeping. Plain JSON."""
     failures: list[str] = field(default_factory=list)
@@ -122,15 +125,18 @@ class Exporter(ABC):
         self.check(generator)
         started = time.monotonic()
         product = self.produce(generator, folder, console)
+        # A batch of any size is run in parts; other sides are as the files have them.
+        sides = {name: size for name, size in product.fixed.items() if name != BATCH}
         bare = Generator(
             generator.name,
-            generator.signature,
+            generator.signature.with_sides(sides),
             generator.source,
             onnx=product.onnx,
             files=product.files,
             steps=generator.steps,
         )
-        parity = measure(generator, product.judged or bare, product.judged_on)
+        judged = replace(product.judged or bare, signature=bare.signature)
+        parity = measure(generator, judged, product.judged_on)
         failures = [*product.failures, *self.judge(parity, product.kind)]
         record = StepRecord(
             self.name,
@@ -140,11 +146,15 @@ class Exporter(ABC):
                 "parity": parity.to_json(),
                 "tolerance": self.allowed(product.kind),
                 **product.figures,
+                **({"fixed": product.fixed} if product.fixed else {}),
                 "failures": failures,
                 "seconds": round(time.monotonic() - started, 1),
             },
         )
         show(parity, self.allowed(product.kind), console)
+        if product.fixed:
+            sizes = ", ".join(f"{name} {size}" for name, size in product.fixed.items())
+            console.info(f"The file takes one size alone: {sizes}")
         exported = bare.with_step(record)
         return Exported(exported, parity, tuple(failures))
 

@@ -11,7 +11,7 @@ from export.graph import beyond_half, graph_of, kind_of
 from genslim.artifact import installed
 from genslim.console import Console
 from genslim.generator import Generator
-from genslim.onnx_graph import load_model
+from genslim.onnx_graph import fixed_sides, load_model
 from genslim.signature import Images, Signature
 
 
@@ -37,6 +37,7 @@ class Onnx(Exporter):
         return Product(
             kind_of(graph),
             onnx=described,
+            fixed=fixed_sides(graph, generator.signature),
             figures={
                 "bytes": len(described),
                 "opset": {o.domain or "ai.onnx": o.version for o in model.opset_import},

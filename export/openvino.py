@@ -12,6 +12,7 @@ from export.onnx import metadata
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator
+from genslim.onnx_graph import fixed_sides
 from genslim.runtimes import runtime
 from genslim.storage import write_errors
 
@@ -57,5 +58,6 @@ class OpenVino(Exporter):
             "fp16" if kind == "fp32" and self.precision == "fp16" else kind,
             files=files,
             judged_on="openvino",
+            fixed=fixed_sides(graph, generator.signature),
             figures={"bytes": sum(file.stat().st_size for file in files.values())},
         )

@@ -80,7 +80,7 @@ def measure(reference: Generator, exported: Generator, on: str) -> Parity:
 
     Args:
         reference: its module runs in PyTorch as fp32, its graph on ONNX Runtime.
-        exported: what was exported.
+        exported: what was exported; the sizes to try are those of its signature.
         on: the runtime that runs ``exported``.
 
     Raises:
@@ -98,9 +98,9 @@ def measure(reference: Generator, exported: Generator, on: str) -> Parity:
                 batch,
                 expected,
                 session,
-                optional=signature is not reference.signature,
+                optional=signature is not exported.signature,
             )
-            for signature, batch in shapes(reference.signature)
+            for signature, batch in shapes(exported.signature)
         ]
         return Parity(
             str(expected.execution),

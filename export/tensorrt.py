@@ -22,6 +22,7 @@ from export.signed import signed
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator
+from genslim.onnx_graph import fixed_sides
 from genslim.runtimes.tensorrt import TensorRt as Runtime
 from genslim.runtimes.tensorrt import find_tensorrt, quiet_logger
 from genslim.signature import BATCH, Images, Input, Signature
@@ -81,6 +82,7 @@ class TensorRt(Exporter):
             kind,
             files={ENGINE: folder / ENGINE},
             judged=replace(generator, onnx=graph, module=None, files={}),
+            fixed=fixed_sides(graph, generator.signature),
             figures={
                 "bytes": len(built.engine),
                 "library": library,

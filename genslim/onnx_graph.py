@@ -149,6 +149,17 @@ def load_model(blob: bytes) -> onnx.ModelProto:
     return model
 
 
+def fixed_sides(blob: bytes, signature: Signature) -> dict[str, int]:
+    """Which symbolic dimensions of the signature a graph takes at one size alone, the batch too."""
+    graph = load_model(blob).graph
+    fixed = {}
+    for spec, value in zip(signature.inputs, graph.input, strict=True):
+        for side, dim in zip(spec.shape, value.type.tensor_type.shape.dim, strict=True):
+            if isinstance(side, str) and dim.HasField("dim_value"):
+                fixed[side] = int(dim.dim_value)
+    return fixed
+
+
 def float_type(blob: bytes) -> str:
     """``float16`` or ``float32``: the type of the graph's first input."""
     import onnx

@@ -104,6 +104,22 @@ class Signature:
             ),
         )
 
+    def with_sides(self, sides: Mapping[str, int]) -> Signature:
+        """The same signature with some symbolic dimensions of fixed size, by their names."""
+
+        def fixed(shape: Shape) -> Shape:
+            found: list[int | str] = []
+            for side in shape:
+                factor, _, name = str(side).rpartition("*")
+                found.append(int(factor or 1) * sides[name] if name in sides else side)
+            return tuple(found)
+
+        return replace(
+            self,
+            inputs=tuple(replace(i, shape=fixed(i.shape)) for i in self.inputs),
+            outputs=tuple(replace(o, shape=fixed(o.shape)) for o in self.outputs),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; :meth:`from_json` is its inverse."""
         data = asdict(self)

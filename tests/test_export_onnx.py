@@ -149,7 +149,7 @@ def test_a_wrong_file_fails_the_gate_and_is_kept_apart(graph_gan: Generator) -> 
 
 
 def test_a_batch_baked_in_is_found(graph_gan: Generator) -> None:
-    """A graph that takes one latent only does not pass for the generator's."""
+    """A graph that takes pairs only does not pass for the generator's."""
 
     @dataclasses.dataclass(frozen=True)
     class Fixed(Onnx):
@@ -158,11 +158,46 @@ def test_a_batch_baked_in_is_found(graph_gan: Generator) -> None:
             assert product.onnx is not None
             model = onnx.load_model_from_string(product.onnx)
             for value in (*model.graph.input, *model.graph.output):
-                value.type.tensor_type.shape.dim[0].dim_value = 1
+                value.type.tensor_type.shape.dim[0].dim_value = 2
             return replace(product, onnx=model.SerializeToString())
 
-    with pytest.raises(GateFailed, match=r"\[3, 32\].*does not run"):
+    with pytest.raises(GateFailed, match=r"\[1, 32\].*does not run.*batch of 2"):
         Fixed("fast.onnx")(graph_gan)
+
+
+class Windows(nn.Module):
+    """Attention within windows of four, as it is often written: sizes are divided as numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(48, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.view(len(x), 3, 8, 4, 8, 4).permute(0, 2, 4, 1, 3, 5)
+        parts = self.mix(parts.reshape(-1, 48)).softmax(1)
+        batch = int(len(parts) / (32 * 32 / 4 / 4))
+        return parts.view(batch, 8, 8, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(batch, 3, 32, 32)
+
+
+@pytest.mark.parametrize("on", ["onnxruntime", "openvino"])
+def test_sides_that_code_counts_on_are_fixed_and_said(image_folder: Path, on: str) -> None:
+    sides = {"height": 32, "width": 32}
+    taken = Input("x", (BATCH, 3, *sides), Images(str(image_folder)), sides)
+    signature = Signature((taken,), (Output("made", taken.shape, (0.0, 1.0)),))
+    torch.manual_seed(0)
+    generator = Generator("windows", signature, {}, Windows().eval())
+    exported = {"onnxruntime": Onnx("fast.onnx"), "openvino": OpenVino("fast.xml")}[on](generator)
+    report = exported.steps[-1].report
+    assert report["fixed"] == {BATCH: 1, **sides}
+    assert [c["inputs"]["x"] for c in report["parity"]["comparisons"]] == [
+        [1, 3, 32, 32],
+        [2, 3, 32, 32],
+    ]
+    assert exported.signature.inputs[0].shape == (BATCH, 3, 32, 32)
+    five = Inputs(signature, "quality").draw(5)
+    with runtime(on).open(exported, Target(on, threads=1).settled(signature)) as session:
+        made = session.run({"x": five["x"].numpy()})["made"]
+    torch.testing.assert_close(torch.from_numpy(made), generator(five), rtol=1e-3, atol=1e-5)
 
 
 def test_overflow_inside_fails_the_gate(tiny_gan: Generator) -> None:

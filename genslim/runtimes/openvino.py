@@ -79,8 +79,8 @@ class OpenVinoSession(Session):
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
         self._requests: dict[int | None, Any] = {}
-        self._batch = fixed_batch(self._core.read_model(model))
-        compiled = self._compile(self._batch or target.batch)
+        self._batch: int | None = None
+        compiled = self._compile(target.batch)
         executed = executed_precision(compiled)
         if target.precision == "bf16" and executed == "fp32":
             raise GenslimError(
@@ -101,6 +101,8 @@ class OpenVinoSession(Session):
         """Compile for one batch, or for any, and keep a request under what it serves."""
         try:
             read = self._core.read_model(self._model)
+            self._batch = fixed_batch(read)
+            batch = self._batch or batch
             shapes = shapes_at(read, batch) if batch is not None else {}
             if shapes:
                 read.reshape(shapes)
