@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from compress.batches import usual_calibration
 from compress.channels.groups import Group
 from compress.cutting import Cutter
-from compress.factors import LARGEST, Phase, phase_of, phases_of, size_of
-from compress.refit import RIDGE, ROWS, Layer, can_be_fitted
+from compress.factors import LARGEST, Phase, has_phases, phase_of, phases_of, size_of
+from compress.refit import RIDGE, ROWS, Layer
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
@@ -31,7 +31,7 @@ def fed_by(cutter: Cutter, group: Group) -> list[str]:
     """The layers that take a group's channels in and can make up for lost ones."""
     found = []
     for name, layer in cutter.module.named_modules():
-        if isinstance(layer, Layer) and can_be_fitted(layer):
+        if isinstance(layer, nn.Linear) or has_phases(layer):
             fed = (f"{name}.weight", input_axis(layer)) in group.slots
             if fed and places_of(layer)[1] <= LARGEST:
                 found.append(name)

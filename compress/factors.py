@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.phases import phase_taps
-from compress.refit import patches, products, surroundings
+from compress.phases import phase_taps, reason_to_leave
+from compress.refit import can_be_fitted, patches, products, surroundings
 from compress.splitting import Convolution, Factors
 
 RIDGE = 1e-4
@@ -52,11 +52,18 @@ class Phase:
     rows: int
 
 
+def has_phases(layer: nn.Module) -> bool:
+    """Whether :func:`phases_of` can sum up what a layer sees."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return reason_to_leave(layer) is None
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and can_be_fitted(layer)
+
+
 def phases_of(layer: Convolution, x: Tensor, target: Tensor, positions: Tensor) -> list[Phase]:
     """What is known of a layer's input and of what it should make at some positions.
 
     Args:
-        layer: one that :func:`compress.refit.can_be_fitted`.
+        layer: one that :func:`has_phases`.
         x: its input, ``(N, C, H, W)``.
         target: as :func:`compress.refit.rows_of` gives it.
         positions: flat, int64.

@@ -32,8 +32,9 @@ ROWS = 20_000, 150_000
 say alike: with 20,000 of 430 inputs a layer of Real-ESRGAN fits its crops and not others."""
 PRODUCTS = 1.2e10
 """Multiplications that a layer's matrix of products may take beyond that."""
-RIDGE = 1e-4
-"""Of the mean squared input: keeps weights near what they were where inputs say nothing."""
+RIDGE = 1e-2
+"""Of the mean squared input: keeps weights near what they were where inputs say little. With a
+hundredth of it other crops read a worse SSIM, by 0.004 on Real-ESRGAN."""
 
 Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 Fit = Callable[[Any, Tensor, Tensor, Tensor], None]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compress import trial
-from compress.factors import bias_of, errors_of, fitted, phases_of, rounds_for
+from compress.factors import bias_of, errors_of, fitted, has_phases, phases_of, rounds_for
 from compress.observation import sensitivities
 from compress.refit import Fit, fit, refit
 from compress.splitting import (
@@ -180,7 +180,8 @@ class Separator:
 
         def fit_factors(layer: Convolution, x: Tensor, goal: Tensor, positions: Tensor) -> None:
             begun.append(name)
-            if rounds := rounds_for(layer, factors[name].pointwise_first):
+            rounds = rounds_for(layer, factors[name].pointwise_first)
+            if rounds and has_phases(layer):
                 phases = phases_of(layer, x, goal, positions)
                 factors[name] = fitted(factors[name], phases, rounds)
                 put(layer, factors[name], bias_of(factors[name], phases))
@@ -203,7 +204,8 @@ class Separator:
 
         def way(name: str) -> Fit:
             def look(layer: Convolution, x: Tensor, goal: Tensor, positions: Tensor) -> None:
-                if name in weights and rounds_for(layer, self.start_of(name).pointwise_first):
+                rounds = rounds_for(layer, self.start_of(name).pointwise_first)
+                if name in weights and rounds and has_phases(layer):
                     phases = phases_of(layer, x, goal, positions)
                     errors = errors_of(fitted(self.start_of(name), phases, 1), phases)
                     costs[name] = float((weights[name] * errors).sum())

@@ -56,7 +56,7 @@ def test_what_others_can_stand_in_for_is_not_missed(transposed: bool) -> None:
     pruned, cut = Cutter(generator).cut(0.5, allocation="uniform")
     assert error(generator, pruned) > 0.1
     assert refit(pruned, generator, cut.kept, 0) == ["head", "tail"]
-    assert error(generator, pruned) < 1e-5
+    assert error(generator, pruned) < 1e-3
 
 
 class Stream(nn.Module):
@@ -129,7 +129,12 @@ def test_weights_are_found_from_what_a_layer_does(data: st.DataObject) -> None:
     target = rows_of(layer, layer(x), positions)
     for parameter in layer.parameters():
         parameter.add_(torch.randn_like(parameter))
-    fit(layer, x, target, positions)
+    ridge = refitting.RIDGE
+    refitting.RIDGE = 1e-6
+    try:
+        fit(layer, x, target, positions)
+    finally:
+        refitting.RIDGE = ridge
     for name, tensor in layer.state_dict().items():
         torch.testing.assert_close(tensor, wanted[name], rtol=1e-2, atol=1e-2)
 

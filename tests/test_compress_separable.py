@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from compress import trial
-from compress.factors import bias_of, errors_of, fitted, phases_of
-from compress.refit import can_be_fitted, rows_of
+from compress.factors import bias_of, errors_of, fitted, has_phases, phases_of
+from compress.refit import rows_of
 from compress.separable import Separable
 from compress.separating import Separator
 from compress.splitting import Convolution, nearest, pair, pointwise_first, put, split
@@ -195,7 +195,7 @@ def test_fitted_factors_leave_less_than_the_nearest(shape: dict[str, Any], seed:
     """The oracle of the sums: the error that they tell is the one that the pair makes."""
     torch.manual_seed(seed)
     layer = layer_of(**shape)
-    if not can_be_fitted(layer):
+    if not has_phases(layer):
         return
     x = torch.randn(4, shape["inside"], 9, 11).cumsum(2) + torch.randn(4, 1, 9, 11)
     with torch.no_grad():

@@ -173,7 +173,7 @@ class Windows(nn.Module):
         self.mix = nn.Linear(48, 48)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.view(len(x), 3, 8, 4, 8, 4).permute(0, 2, 4, 1, 3, 5)
+        parts = x.unflatten(3, (8, 4)).unflatten(2, (8, 4)).permute(0, 2, 4, 1, 3, 5)
         parts = self.mix(parts.reshape(-1, 48)).softmax(1)
         batch = int(len(parts) / (32 * 32 / 4 / 4))
         return parts.view(batch, 8, 8, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(batch, 3, 32, 32)

@@ -197,14 +197,23 @@ def fitting_literals(trial: Trial, found: Cuttable, group: Group) -> list[Litera
     several = [attempt for attempt in (numbers, *without_one) if len(attempt) > 1]
     every = [name for name, _ in trial.module.named_modules()]
     anywhere = candidates(trial.module, trial.graph, group, every)
+    named = [[n for n in anywhere if n.attribute == own] for own in names_of(anywhere)]
+    without_name = [[n for n in anywhere if n not in same] for same in named]
     known = [literal for literals in found.literals.values() for literal in literals]
-    for attempt in (*([n] for n in numbers), *several, anywhere):  # one is the rule
+    # One is the rule; where blocks share a stream, the same number of each.
+    attempts = [*([n] for n in numbers), *several, *named, *without_name, anywhere]
+    for attempt in (a for a in attempts if a):
         if trial.works([group], attempt) and all(
             trial.works([*found.groups, group], [*known, *attempt], digit)
             for digit in range(DIGITS)
         ):
             return attempt
     return []
+
+
+def names_of(literals: Sequence[Literal]) -> list[str]:
+    """The attributes that numbers are kept under, each once."""
+    return list(dict.fromkeys(literal.attribute for literal in literals))
 
 
 def places_around(group: Group) -> list[str]:
