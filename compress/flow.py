@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compress.channels.rules import short_name, tensors_in
+from compress.channels.watching import Watching
 
 SAME = frozenset({"view", "_unsafe_view", "alias", "detach", "clone", "contiguous"})
 """Operations whose result is their argument, where the shape stays."""
@@ -56,34 +56,18 @@ class Call:
     shape: torch.Size
 
 
-class Watch(TorchDispatchMode):
-    """Numbers the operations of a run, in the order in which they are dispatched.
-
-    Two runs of the same code number alike, whatever the sizes of their tensors.
-    """
+class Watch(Watching):
+    """Reports each operation of a run."""
 
     def __init__(self, on_call: Callable[[int, Any, Sequence[Any], Any], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.on_call = on_call
-        self.count = 0
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is compiled; to skip what compiles would import it, which takes seconds."""
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[Any],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the operation and report it."""
-        out = func(*args, **(kwargs or {}))
-        self.on_call(self.count, func, args, out)
-        self.count += 1
-        return out
+    def look(
+        self, index: int, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """Report the operation."""
+        self.on_call(index, func, args, out)
 
 
 def sums_of(module: nn.Module, run: Callable[[], object]) -> dict[str, Sum]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
+from masking import generator_of
 from torch import Tensor, nn
 
 from compress.blockwise import blocks_of, fit_blocks
 from compress.cutting import Cutter
-from genslim.generator import Generator
 from genslim.inputs import Inputs
-from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 
 class Block(nn.Module):
@@ -38,15 +37,9 @@ class Blocks(nn.Module):
         return images
 
 
-def generator_of(module: nn.Module) -> Generator:
-    shape = (BATCH, 3, 12, 12)
-    signature = Signature((Input("x", shape, Prior()),), (Output("images", shape, (-1.0, 1.0)),))
-    return Generator("blocks", signature, {}, module.eval())
-
-
 def test_the_smallest_modules_that_keep_their_outer_channels_are_blocks() -> None:
     torch.manual_seed(0)
-    generator = generator_of(Blocks())
+    generator = generator_of(Blocks(), (3, 12, 12))
     pruned, cut = Cutter(generator).cut(0.5, allocation="uniform")
     assert set(cut.kept) >= {"body.0.inside", "body.1.inside", "tail.0"}
     assert "body.0.out" not in cut.kept  # eight channels are few enough
@@ -55,7 +48,7 @@ def test_the_smallest_modules_that_keep_their_outer_channels_are_blocks() -> Non
 
 def test_blocks_that_lost_outer_channels_are_none() -> None:
     torch.manual_seed(0)
-    generator = generator_of(Blocks())
+    generator = generator_of(Blocks(), (3, 12, 12))
     pruned, cut = Cutter(generator, round_to=2).cut(0.5, allocation="uniform")
     assert "body.0.out" in cut.kept
     assert blocks_of(pruned, generator, cut.kept) == []
@@ -63,7 +56,7 @@ def test_blocks_that_lost_outer_channels_are_none() -> None:
 
 def test_fitted_blocks_come_nearer_to_the_original() -> None:
     torch.manual_seed(0)
-    generator = generator_of(Blocks())
+    generator = generator_of(Blocks(), (3, 12, 12))
     pruned, cut = Cutter(generator, keep=("tail.*",)).cut(0.5, allocation="uniform")
     others = {n: t.clone() for n, t in pruned.state_dict().items() if not n.startswith("body.")}
     inputs = Inputs(generator.signature, "quality").draw(32)

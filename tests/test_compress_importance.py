@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from masking import generator_of
 from torch import Tensor, nn
 
 from compress.cutting import Cutter
 from compress.importance import Importance
-from genslim.generator import Generator
-from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 GOOD = [1, 2, 5, 7, 8, 11, 14, 15]
 """The channels that stay in each of these tests."""
 
 
-def generator_of(module: nn.Module) -> Generator:
-    shape = (BATCH, 3, 8, 8)
-    signature = Signature((Input("x", shape, Prior()),), (Output("images", shape, (-1.0, 1.0)),))
-    return Generator("ranked", signature, {}, module.eval())
-
-
 def kept(module: nn.Module, importance: Importance, seed: int = 0) -> list[int]:
     """Which channels of the first layer survive when half of them go."""
-    cutter = Cutter(generator_of(module), importance=importance, seed=seed)
+    cutter = Cutter(generator_of(module, (3, 8, 8)), importance=importance, seed=seed)
     _, cut = cutter.cut(0.5, allocation="uniform")
     channels: list[int] = cut.kept["0"].tolist()
     return channels
@@ -89,7 +82,7 @@ def test_gradients_are_found_where_evaluation_writes_over_them() -> None:
                 y[:] = y * 2  # what the sigmoid's gradient needs
             return self[2](self[1](y))
 
-    cutter = Cutter(generator_of(InPlace(*network())), importance="taylor")
+    cutter = Cutter(generator_of(InPlace(*network()), (3, 8, 8)), importance="taylor")
     assert not any(ranking.costs.isnan().any() for ranking in cutter.choice.rankings.values())
     assert cutter.cut(0.5)[1].changed
 

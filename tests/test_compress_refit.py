@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from masking import generator_of
 from torch import Tensor, nn
 
 from compress import refit as refitting
@@ -16,13 +17,6 @@ from compress.flow import Sum
 from compress.refit import fit, places, refit, rows_of
 from genslim.generator import Generator
 from genslim.inputs import Inputs
-from genslim.signature import BATCH, Input, Output, Prior, Signature
-
-
-def generator_of(module: nn.Module) -> Generator:
-    shape = (BATCH, 3, 8, 8)
-    signature = Signature((Input("x", shape, Prior()),), (Output("images", shape, (-1.0, 1.0)),))
-    return Generator("refitted", signature, {}, module.eval())
 
 
 def error(generator: Generator, module: nn.Module) -> float:
@@ -52,7 +46,7 @@ class Repeats(nn.Module):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_what_others_can_stand_in_for_is_not_missed(transposed: bool) -> None:
     torch.manual_seed(0)
-    generator = generator_of(Repeats(transposed))
+    generator = generator_of(Repeats(transposed), (3, 8, 8))
     pruned, cut = Cutter(generator).cut(0.5, allocation="uniform")
     assert error(generator, pruned) > 0.1
     assert refit(pruned, generator, cut.kept, 0) == ["head", "tail"]
@@ -77,7 +71,7 @@ def test_a_later_branch_makes_up_for_what_the_stream_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    generator = generator_of(Stream())
+    generator = generator_of(Stream(), (3, 8, 8))
     bare, cut = Cutter(generator, keep=("features",)).cut(0.5, allocation="uniform")
     by_sums, alone = copy.deepcopy(bare), bare
     refit(by_sums, generator, cut.kept, 0)

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress.channels.labels import Labels, ids, thin
 from compress.channels.rules import Planes, as_list, short_name, tensors_in
+from compress.channels.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Mixing:
     """The planes of each tensor that comes out."""
 
 
-class Survivors(TorchDispatchMode):
+class Survivors(Watching):
     """Runs the operations that mix channels on those that stay."""
 
     def __init__(
@@ -47,32 +47,19 @@ class Survivors(TorchDispatchMode):
             labels: of their planes.
             gone: for each label whether it goes.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.mixing, self.labels, self.gone = mixing, labels, gone
-        self.count = 0
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is compiled; to skip what compiles would import it, which takes seconds."""
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[Any],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the operation, where it mixes channels on what stays of them."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        self.count += 1
-        if (mixing := self.mixing.get(self.count)) is None:
-            return out
+    def look(
+        self, index: int, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """Run the operation again, where it mixes channels, on what stays of them."""
+        if (mixing := self.mixing.get(index)) is None:
+            return
         assert mixing.name == short_name(func), "the code runs otherwise than before"
         stays = [self.stays(planes, t.shape) for planes, t in self.pairs(mixing.sources, args)]
         if all(place is None for places in stays for place in places):
-            return out
+            return
         parts = (taken(t, places) for t, places in zip(tensors_in(args), stays, strict=True))
         few = [next(parts) if isinstance(a, Tensor) else a for a in args]
         if mixing.name == "native_layer_norm":
@@ -83,7 +70,6 @@ class Survivors(TorchDispatchMode):
             as_list(func(*few, **kwargs)), self.pairs(mixing.results, out), strict=True
         ):
             put(whole, small, self.stays(planes, whole.shape))
-        return out
 
     def pairs(self, planes: Sequence[Planes], values: Any) -> list[tuple[Planes, Tensor]]:
         """The planes of each tensor in ``values``, and the tensor."""

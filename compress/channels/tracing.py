@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compress.channels.labels import Ids, Labels, Plane, ids, thin, varying
@@ -33,6 +33,7 @@ from compress.channels.rules import (
     tensors_in,
 )
 from compress.channels.survivors import Mixing
+from compress.channels.watching import Watching
 from genslim.generator import Generator, run_module
 
 Slot = tuple[str, int]
@@ -66,18 +67,17 @@ class Trace:
         )
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(Watching):
     """Follows labels through every operation."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.labels = Labels()
         self.slots: dict[Slot, Ids] = {}
         self.state = State(self.labels, self.planes_of)
         self.planes: Any = WeakIdKeyDictionary()
         self.joint: list[Plane] = []
         self.mixing: dict[int, Mixing] = {}
-        self.count = 0
         self.names: dict[int, str] = {}
         self.places: dict[tuple[int, torch.Size], str] = {}
         self.homes: set[tuple[str, int]] = set()
@@ -86,11 +86,6 @@ class Tracer(TorchDispatchMode):
             self.names.setdefault(id(tensor), name)
             self.places.setdefault((tensor.data_ptr(), tensor.shape), name)
             self.homes.add((name, tensor.data_ptr()))
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is compiled; to skip what compiles would import it, which takes seconds."""
-        return False
 
     def planes_of(self, tensor: Any) -> Planes:
         """The planes of an activation or a weight; none where nothing of it can go."""
@@ -125,27 +120,19 @@ class Tracer(TorchDispatchMode):
             planes.append(self.labels.along(tensor.shape, axis, self.slots[name, axis]))
         return planes
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[Any],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the operation, then follow the labels of what went into it."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+    def look(
+        self, index: int, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """Follow the labels of what went into the operation."""
         made = as_list(out)
-        self.count += 1
         if made and short_name(func) not in SILENT:
-            with torch.utils._python_dispatch._disable_current_modes():
+            with _disable_current_modes():
                 before = self.labels.mixtures
                 self.follow(func, args, kwargs, out, made)
                 if self.labels.mixtures > before:
                     sources = [self.planes_of(t) for t in tensors_in(args)]
                     results = [self.planes_of(t) for t in made]
-                    self.mixing[self.count] = Mixing(short_name(func), sources, results)
-        return out
+                    self.mixing[index] = Mixing(short_name(func), sources, results)
 
     def follow(
         self,
