@@ -97,7 +97,9 @@ def input_moments(
         layer.register_forward_pre_hook(lambda m, x, name=name: record(name, m, x[0]))
         for name, layer in layers.items()
     ]
-    count = enough(signature, POSITIONS, 4, usual_calibration(signature))
+    # Some layers see each input at one place only.
+    least = 4 if signature.takes_images else 128
+    count = enough(signature, POSITIONS, least, usual_calibration(signature))
     inputs = Inputs(signature, "calibration", seed).draw(count)
     try:
         in_batches(lambda part: run_module(module, signature, part), inputs, 64)

@@ -119,7 +119,7 @@ def masked_tensors(module: nn.Module, graph: ChannelGraph, dead: Ids) -> dict[in
         blank[id(whole)] = blank.get(id(whole), whole.detach()).index_fill(axis, places, 0)
     for tensor in named.values():
         if id(tensor) in blank and isinstance(tensor, nn.Parameter):
-            blank[id(tensor)] = nn.Parameter(blank[id(tensor)], requires_grad=False)
+            blank[id(tensor)] = nn.Parameter(blank[id(tensor)], tensor.requires_grad)
     return blank
 
 

@@ -49,14 +49,17 @@ class Group:
         """Channels that an atom has where it has the fewest."""
         return min(self.slots.values())
 
-    def step(self, round_to: int) -> int:
-        """How many atoms make a multiple of ``round_to`` channels."""
-        return round_to // gcd(round_to, self.width)
-
     def counts(self, round_to: int) -> list[int]:
-        """How many atoms may stay: multiples of the step, and all; the most first."""
-        step, whole = self.step(round_to), len(self.atoms)
-        return [whole, *(k for k in range(whole - 1, 0, -1) if k % step == 0)]
+        """How many atoms may stay: all, and what makes multiples of ``round_to``; the most first.
+
+        Where they are narrowest, as long as that leaves a choice: heads are few and wide.
+        """
+        whole = len(self.atoms)
+        for width in sorted(set(self.slots.values())):
+            step = round_to // gcd(round_to, width)
+            if found := [k for k in range(whole - 1, 0, -1) if k % step == 0]:
+                return [whole, *found]
+        return [whole]
 
 
 @dataclass(frozen=True)

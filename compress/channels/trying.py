@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ MOST_HUBS = 3
 """So many groups are tried as what others are tied to."""
 MOST_TIES = 16
 """So many groups are tried as tied to another one by one."""
+
+MOST_NAMES = 2
+"""So many attributes are tried at once in all modules that have them."""
 
 
 class Trial:
@@ -197,12 +200,14 @@ def fitting_literals(trial: Trial, found: Cuttable, group: Group) -> list[Litera
     several = [attempt for attempt in (numbers, *without_one) if len(attempt) > 1]
     every = [name for name, _ in trial.module.named_modules()]
     anywhere = candidates(trial.module, trial.graph, group, every)
-    named = [[n for n in anywhere if n.attribute == own] for own in names_of(anywhere)]
-    without_name = [[n for n in anywhere if n not in same] for same in named]
+    named = [
+        [n for n in anywhere if n.attribute in some]
+        for count in range(1, MOST_NAMES + 1)
+        for some in combinations(names_of(anywhere), count)
+    ]
     known = [literal for literals in found.literals.values() for literal in literals]
-    # One is the rule; where blocks share a stream, the same number of each.
-    attempts = [*([n] for n in numbers), *several, *named, *without_name, anywhere]
-    for attempt in (a for a in attempts if a):
+    # One is the rule; where blocks share a stream, the same few of each.
+    for attempt in (*([n] for n in numbers), *several, *named, anywhere):
         if trial.works([group], attempt) and all(
             trial.works([*found.groups, group], [*known, *attempt], digit)
             for digit in range(DIGITS)
