@@ -9,19 +9,20 @@ network runs once, each on what the blocks before it really give.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from compress.batches import usual_batch
+from compress.hooks import hooked
 from compress.norms import train_mode
+from compress.observation import PRODUCTS
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
-PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 IMAGES = 32
 """Inputs that blocks are fitted on: crops of images, or eight times as many latents."""
 PIECES = 4
@@ -52,6 +53,7 @@ def blocks_of(student: nn.Module, teacher: Generator, cut: Mapping[str, Tensor])
     return [n for n in whole if not any(m.startswith(f"{n}.") for m in whole)]
 
 
+@torch.no_grad()
 def shapes_seen(
     module: nn.Module, names: list[str], generator: Generator, inputs: Mapping[str, Tensor]
 ) -> dict[str, tuple[torch.Size, torch.Size]]:
@@ -70,34 +72,6 @@ def shapes_seen(
 
 
 @torch.no_grad()
-def hooked(
-    module: nn.Module,
-    names: list[str],
-    generator: Generator,
-    inputs: Mapping[str, Tensor],
-    *,
-    before: Callable[[str, tuple[object, ...]], None] | None = None,
-    after: Callable[[str, tuple[object, ...], object], None] | None = None,
-) -> None:
-    """Run ``module`` once, telling what goes into some modules and what comes out."""
-    handles = []
-    for name in names:
-        layer = module.get_submodule(name)
-        if before is not None:
-            handles.append(
-                layer.register_forward_pre_hook(lambda _, args, name=name: before(name, args))
-            )
-        if after is not None:
-            handles.append(
-                layer.register_forward_hook(lambda _, args, out, name=name: after(name, args, out))
-            )
-    try:
-        run_module(module, generator.signature, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def fit_blocks(
     student: nn.Module,
     teacher: Generator,

@@ -16,6 +16,8 @@ from compress.step import Outcome, Step
 from genslim.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from compress.cutting import Cut, Cutter
@@ -136,19 +138,40 @@ class Prune(Step):
         console: Console,
     ) -> None:
         """Refit ``pruned`` in closed form, in place, unless that did harm."""
-        import copy
-
         from compress.refit import refit
 
+        fitted: list[str] = []
+        better = self.unless_it_harms(
+            generator,
+            pruned,
+            figures,
+            "closed_form",
+            lambda: fitted.extend(refit(pruned, generator, cut.kept, self.seed, console)),
+        )
+        # Not so where inputs say too little of what the network does.
+        figures["layers_refitted"] = len(fitted) if better else 0
+
+    def unless_it_harms(
+        self,
+        generator: Generator,
+        pruned: nn.Module,
+        figures: dict[str, Any],
+        stage: str,
+        fit: Callable[[], None],
+    ) -> bool:
+        """Change ``pruned`` in place and put down its quality; undo what made it worse."""
+        import copy
+
         before = copy.deepcopy(pruned.state_dict())
-        fitted = refit(pruned, generator, cut.kept, self.seed, console)
+        fit()
         after = self.quality(generator, pruned)
-        figures["ssim_after_closed_form"] = after
-        if after >= figures["ssim"]:
-            figures |= {"ssim": after, "layers_refitted": len(fitted)}
-        else:  # inputs that say too little of what the network does
+        figures[f"ssim_after_{stage}"] = after
+        better = bool(after >= figures["ssim"])
+        if better:
+            figures["ssim"] = after
+        else:
             pruned.load_state_dict(before)
-            figures["layers_refitted"] = 0
+        return better
 
     def fit_blocks(
         self,
@@ -159,23 +182,24 @@ class Prune(Step):
         console: Console,
     ) -> float:
         """Fit the blocks of ``pruned`` in place, unless that did harm; the seconds it may take."""
-        import copy
-
         from compress.blockwise import blocks_of, fit_blocks, step_seconds
 
         names = blocks_of(pruned, generator, cut.kept)
         if not names:
             return 0.0
-        before, seconds = copy.deepcopy(pruned.state_dict()), self.blocks * self.seconds
+        seconds = self.blocks * self.seconds
         if (self.seconds - seconds) / step_seconds(pruned, generator) < STEPS_THAT_PAY:
             seconds = self.seconds
-        fit_blocks(pruned, generator, names, seconds=seconds, seed=self.seed, console=console)
-        after = self.quality(generator, pruned)
-        figures["ssim_after_blocks"] = after
-        if after < figures["ssim"]:
-            pruned.load_state_dict(before)
-            names = []
-        figures |= {"ssim": max(after, figures["ssim"]), "blocks_fitted": len(names)}
+        better = self.unless_it_harms(
+            generator,
+            pruned,
+            figures,
+            "blocks",
+            lambda: fit_blocks(
+                pruned, generator, names, seconds=seconds, seed=self.seed, console=console
+            ),
+        )
+        figures["blocks_fitted"] = len(names) if better else 0
         return seconds
 
     def distill(

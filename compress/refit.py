@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from compress.batches import usual_calibration
 from compress.channels.rules import tensors_in
 from compress.flow import Sum, Watch, sums_of
+from compress.hooks import hooked
 from compress.phases import phase_taps
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
@@ -30,8 +31,8 @@ from genslim.inputs import Inputs
 ROWS = 20_000, 150_000
 """Positions that a layer is fitted on: so many at least, where there are, and at most. Neighbours
 say alike: with 20,000 of 430 inputs a layer of Real-ESRGAN fits its crops and not others."""
-PRODUCTS = 1.2e10
-"""Multiplications that a layer's matrix of products may take beyond that."""
+MULTIPLICATIONS = 1.2e10
+"""What a layer's matrix of products may cost beyond that."""
 RIDGE = 1e-2
 """Of the mean squared input: keeps weights near what they were where inputs say little. With a
 hundredth of it other crops read a worse SSIM, by 0.004 on Real-ESRGAN."""
@@ -61,7 +62,6 @@ def refit(
     seed: int,
     console: Console = SILENT,
     *,
-    count: int | None = None,
     ways: Mapping[str, Fit] | None = None,
 ) -> list[str]:
     """Fit every convolution and linear layer that comes after a cut, in place.
@@ -72,7 +72,6 @@ def refit(
         kept: for each layer that lost output channels, those it kept, int64.
         seed: of the inputs.
         console: shows progress.
-        count: of inputs; :func:`usual_calibration` by default.
         ways: how to fit a layer, where not by :func:`fit`, by its name.
 
     Returns:
@@ -80,7 +79,7 @@ def refit(
     """
     original, signature = teacher.module, teacher.signature
     assert original is not None
-    inputs = Inputs(signature, "calibration", seed).draw(count or usual_calibration(signature))
+    inputs = Inputs(signature, "calibration", seed).draw(usual_calibration(signature))
     # Not one: a tensor with an axis of length one needs fewer copies, and operations are numbered.
     two = {name: tensor[:2] for name, tensor in inputs.items()}
     sums = sums_of(original, lambda: run_module(original, signature, two))
@@ -167,31 +166,18 @@ def watched_run(
             # A copy, because what follows may write into it.
             seen[index] = tensors_in(out)[0].clone()
 
-    def pre_hook(name: str, x: Tensor) -> None:
+    def tell_before(name: str, args: tuple[Any, ...]) -> None:
         if before is not None:
             with _disable_current_modes():
-                before(name, x, seen)
+                before(name, args[0], seen)
 
-    def post_hook(name: str, x: Tensor, out: Tensor) -> None:
+    def tell_after(name: str, args: tuple[Any, ...], out: Any) -> None:
         if after is not None:
             with _disable_current_modes():
-                after(name, x, out, seen)
+                after(name, args[0], out, seen)
 
-    handles = []
-    for name in names:
-        layer = module.get_submodule(name)
-        handles.append(
-            layer.register_forward_pre_hook(lambda m, a, name=name: pre_hook(name, a[0]))
-        )
-        handles.append(
-            layer.register_forward_hook(lambda m, a, out, name=name: post_hook(name, a[0], out))
-        )
-    try:
-        with Watch(on_call):
-            run_module(module, generator.signature, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Watch(on_call):
+        hooked(module, names, generator, inputs, before=tell_before, after=tell_after)
 
 
 def goals_of(
@@ -227,7 +213,7 @@ def enough_rows(layer: Layer) -> int:
     """On how many positions to fit a layer: the fewer inputs, the cheaper each."""
     inputs = layer.weight.numel() // layer.weight.shape[isinstance(layer, nn.ConvTranspose2d)]
     least, most = ROWS
-    return min(most, max(least, int(PRODUCTS / inputs**2)))
+    return min(most, max(least, int(MULTIPLICATIONS / inputs**2)))
 
 
 def places(layer: Layer, out: Tensor) -> int:

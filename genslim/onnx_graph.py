@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 OPSET = 20
 """What the exporter writes by default and every runtime here reads."""
 
+Sides = dict[int, str]
+"""The free sides of an input: their names by their axes."""
+
 
 def onnx_of(generator: Generator) -> bytes:
     """The generator's graph: the one it has, or its module exported now.
@@ -74,10 +77,6 @@ def export_module(module: nn.Module, signature: Signature) -> bytes:
     return blob
 
 
-Sides = dict[int, str]
-"""The free sides of an input: their names by their axes."""
-
-
 def capture(module: nn.Module, signature: Signature) -> tuple[ExportedProgram, list[Sides]]:
     """Capture ``module`` with as many free sides as its code allows, and say which they are."""
     import torch
@@ -107,7 +106,10 @@ def capture(module: nn.Module, signature: Signature) -> tuple[ExportedProgram, l
     try:
         return captured(wanted, 2, auto=False), wanted
     except torch._dynamo.exc.UserError:  # its code counts on some of the sides: which?
-        found = free_sides(captured(wanted, 2, auto=True), wanted)
+        program = captured(wanted, 2, auto=True)
+    found = free_sides(program, wanted)
+    if found == wanted:
+        return program, found
     batch = 2 if any(BATCH in sides.values() for sides in found) else 1
     program = captured(found, batch, auto=True)
     return program, free_sides(program, found)

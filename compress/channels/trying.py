@@ -193,7 +193,7 @@ def fitting_literals(trial: Trial, found: Cuttable, group: Group) -> list[Litera
     """Numbers kept by the modules around a group with which it can be cut, beside all that can.
 
     Returns:
-        None where none fit.
+        Nothing where none fit.
     """
     numbers = candidates(trial.module, trial.graph, group, places_around(group))
     without_one = [[n for n in numbers if n is not number] for number in numbers]
