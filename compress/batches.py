@@ -13,8 +13,20 @@ Batch = dict[str, Tensor]
 
 
 def usual_batch(signature: Signature) -> int:
-    """Inputs a step: an image holds many positions to learn from, a latent makes one picture."""
-    return 4 if signature.takes_images else 32
+    """Inputs a step: an image holds many positions to learn from, a latent makes one picture.
+
+    In as many seconds, steps of one crop teach Real-ESRGAN more than a quarter as many of four.
+    """
+    return 1 if signature.takes_images else 32
+
+
+def usual_rate(signature: Signature) -> float:
+    """Adam's learning rate, for a network fitted in closed form and :func:`usual_batch`.
+
+    With one crop a step, animevideov3 read a better SSIM than with 4e-4, which was better than
+    7e-4; Real-ESRGAN x4plus-anime did than with 3e-4.
+    """
+    return 1.5e-4 if signature.takes_images else 7e-4
 
 
 def usual_validation(signature: Signature) -> int:

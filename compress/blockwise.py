@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from compress.batches import usual_batch
+from compress.batches import usual_batch, usual_rate
 from compress.hooks import hooked
 from compress.norms import train_mode
 from compress.observation import PRODUCTS
+from compress.plan import WARM_UP
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 
 IMAGES = 32
 """Inputs that blocks are fitted on: crops of images, or eight times as many latents."""
-PIECES = 4
-"""Of these inputs' features a step takes at a time."""
-LEARNING_RATE = 5e-4
 
 
 def blocks_of(student: nn.Module, teacher: Generator, cut: Mapping[str, Tensor]) -> list[str]:
@@ -102,14 +101,19 @@ def fit_blocks(
         wanted[name] = out.clone()
 
     hooked(teacher.module, names, teacher, inputs, after=keep)
-    random = torch.Generator().manual_seed(seed)
+    fit = partial(
+        fit_block,
+        seconds=seconds / len(names),
+        batch_size=usual_batch(signature),
+        learning_rate=usual_rate(signature),
+        random=torch.Generator().manual_seed(seed),
+    )
     with console.progress("fitting blocks", len(names)) as bar:
 
         def fit_now(name: str, args: tuple[object, ...]) -> None:
             (given,) = args
             assert isinstance(given, Tensor)
-            block = student.get_submodule(name)
-            fit_block(block, given, wanted.pop(name), seconds / len(names), random)
+            fit(student.get_submodule(name), given, wanted.pop(name))
             bar.advance(note=name)
 
         hooked(student, names, teacher, inputs, before=fit_now)
@@ -130,21 +134,29 @@ def step_seconds(student: nn.Module, teacher: Generator) -> float:
 
 
 def fit_block(
-    block: nn.Module, given: Tensor, wanted: Tensor, seconds: float, random: torch.Generator
+    block: nn.Module,
+    given: Tensor,
+    wanted: Tensor,
+    *,
+    seconds: float,
+    batch_size: int,
+    learning_rate: float,
+    random: torch.Generator,
 ) -> None:
     """Let ``block`` make ``wanted`` of ``given``: Adam, the rate falling in a line to nothing."""
     calling = block._forward_pre_hooks.copy()
     block._forward_pre_hooks.clear()  # among them the one that called this
     parameters = [p for p in block.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, LEARNING_RATE, (0.9, 0.99), fused=True)
+    optimiser = torch.optim.Adam(parameters, learning_rate, fused=True)
     scale = float(wanted.abs().mean()) + 1e-12
     train_mode(block, adapt_norms=False)
-    started = time.monotonic()
+    step, started = 0, time.monotonic()
     with torch.enable_grad():
         while (share := (time.monotonic() - started) / seconds) < 1:
+            step += 1
             for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * max(1e-3, 1 - share)
-            index = torch.randint(len(given), (min(PIECES, len(given)),), generator=random)
+                group["lr"] = learning_rate * max(1e-3, 1 - share) * min(1.0, step / WARM_UP)
+            index = torch.randint(len(given), (min(batch_size, len(given)),), generator=random)
             loss = l1_loss(block(given[index]), wanted[index]) / scale
             optimiser.zero_grad()
             loss.backward()

@@ -25,12 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from compress.batches import (
-    in_batches,
-    usual_batch,
-    usual_calibration,
-    usual_validation,
-)
+from compress.batches import in_batches, usual_batch, usual_rate, usual_validation
 from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
 from compress.interruption import Interruption, held
 from compress.norms import recalibrate_norms, train_mode
@@ -44,18 +39,6 @@ from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs, stream_seed
 from genslim.metrics import ssim
 
-__all__ = [
-    "Recovered",
-    "distill",
-    "in_batches",
-    "recalibrate_norms",
-    "usual_batch",
-    "usual_calibration",
-    "usual_validation",
-]
-
-BETAS = (0.9, 0.99)
-"""How long Adam remembers gradients and their squares: briefly, as there are few steps."""
 LOOKS = 8
 """How often progress is shown and the best kept."""
 SAVE_EVERY = 10.0
@@ -83,7 +66,7 @@ def distill(
     seconds: float | None = None,
     steps: int | None = None,
     seed: int,
-    learning_rate: float = 7e-4,
+    learning_rate: float | None = None,
     schedule: Schedule = "linear",
     features: Mapping[str, Tensor | None] | None = None,
     feature_weight: float = 0.1,
@@ -103,7 +86,7 @@ def distill(
         seconds: how long, looks at the quality excepted. Either this or ``steps``.
         steps: how many steps.
         seed: of the inputs.
-        learning_rate: at the start; Adam.
+        learning_rate: the highest, after a short rise; Adam. :func:`usual_rate` by default.
         schedule: how the learning rate falls to a thousandth. After as long a time, linear read a
             better SSIM than cosine.
         features: names of modules in both whose outputs are to agree as well; with each, the
@@ -129,7 +112,7 @@ def distill(
         seconds=seconds,
         steps=steps,
         seed=seed,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate or usual_rate(teacher.signature),
         schedule=schedule,
         feature_weight=feature_weight if features else 0.0,
         batch_size=batch_size or usual_batch(teacher.signature),
@@ -178,7 +161,7 @@ class Distillation:
         self.device: torch.device = self.accelerator.device
         student.to(self.device)
         parameters = [p for p in student.parameters() if p.requires_grad]
-        self.adam = torch.optim.Adam(parameters, plan.learning_rate, BETAS, fused=True)
+        self.adam = torch.optim.Adam(parameters, plan.learning_rate, fused=True)
         self.pupil, self.optimiser = self.accelerator.prepare(watched, self.adam)
         self.original = teacher.module
         if self.device.type != "cpu":  # the caller's own stays where it is
@@ -239,7 +222,7 @@ class Distillation:
         """Learn from one batch, and agree with the other processes on time and interruptions."""
         begun = time.monotonic()
         for group in self.adam.param_groups:
-            group["lr"] = self.plan.rate(self.share)
+            group["lr"] = self.plan.rate(self.share, self.step)
         inputs, targets = self.pool.next()
         train_mode(self.student, self.plan.adapt_norms and self.share < 1 / 2)
         images, *made = self.pupil(inputs)

@@ -16,8 +16,8 @@ from genslim.inputs import Inputs, stream_seed
 
 USES = 3
 """How often each of the original's images is learned from, on average."""
-BLOCK = 8
-"""Batches that the original makes images for at a time."""
+BLOCK = 8, 32
+"""Batches that the original makes images for at a time, and inputs, at least."""
 MOST_BYTES = 2**28
 """Of inputs and images that are kept; the oldest go first."""
 
@@ -44,6 +44,8 @@ class Pool:
         self.teacher = teacher
         self.inputs = inputs
         self.batch_size = batch_size
+        self.block: int = max(BLOCK[0], BLOCK[1] // batch_size)
+        """Batches that the teacher makes images for at a time."""
         self.device = torch.device(device)
         self._random = torch.Generator().manual_seed(stream_seed("pool", inputs.seed))
         self._given = 0
@@ -55,7 +57,7 @@ class Pool:
 
     def next(self) -> tuple[Batch, list[Tensor]]:
         """A batch of inputs, and the images and features of the original."""
-        if self._given % (USES * BLOCK) == 0:
+        if self._given % (USES * self.block) == 0:
             self._keep(self._draw())
         self._given += 1
         index = self._choose().to(self.device)
@@ -65,7 +67,7 @@ class Pool:
 
     def skip(self, batches: int) -> None:
         """Go on as if ``batches`` had been given, at the price of what would still be kept."""
-        blocks = -(-batches // (USES * BLOCK))
+        blocks = -(-batches // (USES * self.block))
         for block in range(blocks):
             drawn = self._draw()
             if block == 0 or block >= blocks - self._slots:
@@ -74,17 +76,17 @@ class Pool:
                 self._blocks += 1
         made = self._blocks
         for given in range(batches):
-            self._blocks = given // (USES * BLOCK) + 1
+            self._blocks = given // (USES * self.block) + 1
             self._choose()
         self._blocks, self._given = made, batches
 
     def _choose(self) -> Tensor:
         """Places in the ring, ``(batch_size,)``."""
-        filled = min(self._blocks, self._slots) * BLOCK * self.batch_size
+        filled = min(self._blocks, self._slots) * self.block * self.batch_size
         return torch.randint(filled, (self.batch_size,), generator=self._random)
 
     def _draw(self) -> Batch:
-        return self.inputs.draw(BLOCK * self.batch_size)
+        return self.inputs.draw(self.block * self.batch_size)
 
     @torch.no_grad()
     def _keep(self, drawn: Batch) -> None:
@@ -92,10 +94,10 @@ class Pool:
         drawn = {name: tensor.to(self.device) for name, tensor in drawn.items()}
         parts = [
             self.teacher({n: t[start : start + self.batch_size] for n, t in drawn.items()})
-            for start in range(0, BLOCK * self.batch_size, self.batch_size)
+            for start in range(0, self.block * self.batch_size, self.batch_size)
         ]
         block = [*drawn.values(), *(torch.cat(made) for made in zip(*parts, strict=True))]
-        size = BLOCK * self.batch_size
+        size = self.block * self.batch_size
         if not self._kept:
             self._names = list(drawn)
             self._slots = max(1, MOST_BYTES // sum(tensor.nbytes for tensor in block))

@@ -2,35 +2,20 @@
 
 Which channels go together is read off one run of the network (:mod:`compress.channels`), which of
 them are missed least and where cutting costs least are measured (:mod:`compress.selection`,
-:mod:`compress.allocation`). Quality is won back in two stages: each layer is refitted in closed
-form (:mod:`compress.refit`), then the whole is distilled from the original
-(:mod:`compress.distill`).
+:mod:`compress.allocation`). Quality is won back in stages (:mod:`compress.recovery`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
-from genslim.errors import GateFailed, UserError
+from genslim.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
-
-    from compress.cutting import Cut, Cutter
     from genslim.console import Console
     from genslim.generator import Generator
-
-LARGEST = 0.9
-"""A search for the largest cut goes no further."""
-SEARCH = 5
-"""Cuts that a search for the largest tries in closed form."""
-STEPS_THAT_PAY = 200
-"""Fewer steps of the whole network gain less than as many seconds on its blocks: 103 gained nothing
-on Real-ESRGAN x4plus-anime."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +50,9 @@ class Prune(Step):
     """How many steps it takes, instead of a time."""
     schedule: Literal["linear", "cosine"] = "linear"
     """How its learning rate falls."""
-    blocks: float = 0.6
+    blocks: float | None = None
     """The share of the seconds in which blocks that keep their outer channels are fitted one by
-    one first, where there are any; all, where the rest would be too few steps. 0 skips that."""
+    one first. If left out: all, where a step of the whole takes too long, and else none."""
 
     def check(self, generator: Generator) -> None:
         """Check the ratio, the rounding, the patterns and the time."""
@@ -83,8 +68,8 @@ class Prune(Step):
             raise UserError(f"seconds {self.seconds} is no time", hint="or use --recover none")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps {self.steps} is less than 1", hint="or use --recover none")
-        if not 0 <= self.blocks < 1:
-            raise UserError(f"blocks {self.blocks} is no share below 1", hint="try --blocks 0.6")
+        if self.blocks is not None and not 0 <= self.blocks <= 1:
+            raise UserError(f"blocks {self.blocks} is no share", hint="try --blocks 0.5")
         self.check_patterns(generator)
         super().check(generator)
 
@@ -101,6 +86,8 @@ class Prune(Step):
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Cut, then recover."""
         from compress.cutting import Cutter
+        from compress.largest import Search
+        from compress.recovery import Recovery
 
         cutter = Cutter(
             generator,
@@ -111,185 +98,22 @@ class Prune(Step):
             console=console,
         )
         if self.min_ssim is not None:
-            return self.largest(generator, cutter, self.min_ssim, console)
-        pruned, cut = cutter.cut(self.ratio, self.of, self.allocation)
-        outcome = Outcome({"module": pruned}, changed=cut.changed, left=cut.left)
-        if cut.changed:
-            figures = outcome.figures
-            figures["ssim_before_recovery"] = figures["ssim"] = self.quality(generator, pruned)
-            if self.recover != "none":
-                self.refit(generator, pruned, cut, figures, console)
-            if self.recover == "distill":
-                self.distill(generator, pruned, cut, figures, console)
+            search = Search(self, generator, cutter, console)
+            ratio, found = search.run(self.min_ssim)
+            found.figures |= {"ratio": round(ratio, 4), "tries": search.tries}
         else:
-            outcome.figures["note"] = "nothing could be removed"
-        return outcome
-
-    def quality(self, generator: Generator, module: nn.Module) -> float:
-        """Mean SSIM to the original on inputs that nothing is fitted on."""
-        return round(self.ssim_of(generator.variant(module=module)), 4)
-
-    def refit(
-        self,
-        generator: Generator,
-        pruned: nn.Module,
-        cut: Cut,
-        figures: dict[str, Any],
-        console: Console,
-    ) -> None:
-        """Refit ``pruned`` in closed form, in place, unless that did harm."""
-        from compress.refit import refit
-
-        fitted: list[str] = []
-        better = self.unless_it_harms(
-            generator,
-            pruned,
-            figures,
-            "closed_form",
-            lambda: fitted.extend(refit(pruned, generator, cut.kept, self.seed, console)),
-        )
-        # Not so where inputs say too little of what the network does.
-        figures["layers_refitted"] = len(fitted) if better else 0
-
-    def unless_it_harms(
-        self,
-        generator: Generator,
-        pruned: nn.Module,
-        figures: dict[str, Any],
-        stage: str,
-        fit: Callable[[], None],
-    ) -> bool:
-        """Change ``pruned`` in place and put down its quality; undo what made it worse."""
-        import copy
-
-        before = copy.deepcopy(pruned.state_dict())
-        fit()
-        after = self.quality(generator, pruned)
-        figures[f"ssim_after_{stage}"] = after
-        better = bool(after >= figures["ssim"])
-        if better:
-            figures["ssim"] = after
-        else:
-            pruned.load_state_dict(before)
-        return better
-
-    def fit_blocks(
-        self,
-        generator: Generator,
-        pruned: nn.Module,
-        cut: Cut,
-        figures: dict[str, Any],
-        console: Console,
-    ) -> float:
-        """Fit the blocks of ``pruned`` in place, unless that did harm; the seconds it may take."""
-        from compress.blockwise import blocks_of, fit_blocks, step_seconds
-
-        names = blocks_of(pruned, generator, cut.kept)
-        if not names:
-            return 0.0
-        seconds = self.blocks * self.seconds
-        if (self.seconds - seconds) / step_seconds(pruned, generator) < STEPS_THAT_PAY:
-            seconds = self.seconds
-        better = self.unless_it_harms(
-            generator,
-            pruned,
-            figures,
-            "blocks",
-            lambda: fit_blocks(
-                pruned, generator, names, seconds=seconds, seed=self.seed, console=console
-            ),
-        )
-        figures["blocks_fitted"] = len(names) if better else 0
-        return seconds
-
-    def distill(
-        self,
-        generator: Generator,
-        pruned: nn.Module,
-        cut: Cut,
-        figures: dict[str, Any],
-        console: Console,
-    ) -> None:
-        """Fit blocks, distil the whole, both in place, and put down what came of it."""
-        from compress.checkpoint import current
-        from compress.distill import distill
-
-        spent = 0.0
-        if self.steps is None and self.blocks:  # so many steps are the same wherever they are made
-            spent = self.fit_blocks(generator, pruned, cut, figures, console)
-        if spent == self.seconds:
-            figures |= {"recovery_steps": 0, "recovery_seconds": spent}
-            return
-        done = distill(
-            pruned,
-            generator.original,
-            seconds=self.seconds - spent if self.steps is None else None,
-            steps=self.steps,
-            schedule=self.schedule,
-            seed=self.seed,
-            # The refit went by the norms as they are; only a bare cut needs new statistics.
-            adapt_norms=not figures.get("layers_refitted"),
-            checkpoint=current(),
-            console=console,
-        )
-        figures |= {
-            "ssim": round(done.ssim_after, 4),
-            "recovery_steps": done.steps,
-            "recovery_seconds": done.seconds,
-        }
-
-    def largest(
-        self, generator: Generator, cutter: Cutter, least: float, console: Console
-    ) -> Outcome:
-        """The largest cut that holds an SSIM.
-
-        Cuts are tried in closed form; where distillation follows, as far as it is expected to win
-        back: first half of the error, then what it really won back of the first cut's.
-
-        Raises:
-            GateFailed: not even the smallest cut holds it.
-        """
-        tries: list[dict[str, float]] = []
-
-        def attempt(ratio: float) -> tuple[nn.Module, Cut, dict[str, Any]]:
-            pruned, cut = cutter.cut(ratio, self.of, self.allocation)
-            figures: dict[str, Any] = {"ssim": self.quality(generator, pruned)}
-            figures["ssim_before_recovery"] = figures["ssim"]
-            if cut.changed and self.recover != "none":
-                self.refit(generator, pruned, cut, figures, console)
-            tries.append({"ratio": round(ratio, 4), "ssim_before_distillation": figures["ssim"]})
-            return pruned, cut, figures
-
-        def search(goal: float) -> float:
-            low, high = 0.0, LARGEST
-            for _ in range(SEARCH):
-                middle = (low + high) / 2
-                low, high = (middle, high) if attempt(middle)[2]["ssim"] >= goal else (low, middle)
-            return low
-
-        won_back = 0.5 if self.recover == "distill" else 0.0
-        best: tuple[float, nn.Module, Cut, dict[str, Any]] | None = None
-        for _ in range(2 if self.recover == "distill" else 1):
-            ratio = search(1 - (1 - least) / (1 - won_back))
-            pruned, cut, figures = attempt(ratio)
+            pruned, cut = cutter.cut(self.ratio, self.of, self.allocation)
             if not cut.changed:
-                continue
-            before = figures["ssim"]
+                note = {"note": "nothing could be removed"}
+                return Outcome({"module": pruned}, left=cut.left, figures=note)
+            found = Recovery(self, generator, pruned, cut, console)
+            if self.recover != "none":
+                found.refit()
             if self.recover == "distill":
-                self.distill(generator, pruned, cut, figures, console)
-                won_back = min(0.9, max(0.0, 1 - (1 - figures["ssim"]) / (1 - before + 1e-9)))
-                tries[-1]["ssim"] = figures["ssim"]
-            if figures["ssim"] >= least and (best is None or ratio > best[0]):
-                best = (ratio, pruned, cut, figures)
-        if best is None:
-            raise GateFailed(
-                f"no cut was found that holds SSIM {least}: "
-                + "; ".join(
-                    f"{t['ratio']:.2f} reads {t.get('ssim', t['ssim_before_distillation']):.4f}"
-                    for t in tries[-3:]
-                ),
-                hint="ask for less, allow more --seconds, or name a --ratio",
-            )
-        ratio, pruned, cut, figures = best
-        figures |= {"ratio": round(ratio, 4), "tries": tries}
-        return Outcome({"module": pruned}, changed=cut.changed, left=cut.left, figures=figures)
+                found.distill()
+        return Outcome(
+            {"module": found.pruned},
+            changed=found.cut.changed,
+            left=found.cut.left,
+            figures={**found.figures, "ssim": found.ssim},
+        )

@@ -93,6 +93,7 @@ class Quantize(Step):
 
     def recovered(self, generator: Generator, console: Console) -> nn.Module:
         """A copy of the module trained with rounding in its forward pass."""
+        from compress.batches import usual_rate
         from compress.checkpoint import current
         from compress.distill import distill
         from compress.fake_quant import fake_quantized
@@ -113,7 +114,8 @@ class Quantize(Step):
                 generator.original,
                 seconds=self.seconds,
                 seed=self.seed,
-                learning_rate=5e-4,
+                # Somewhat lower: gradients pass the rounding as if it were not there.
+                learning_rate=0.7 * usual_rate(generator.signature),
                 adapt_norms=False,
                 exact=True,  # bf16 would round once more
                 checkpoint=current(),

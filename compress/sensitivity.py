@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.allocation import Choice
-from compress.batches import in_batches, usual_batch
+from compress.batches import in_batches, usual_batch, usual_validation
 from compress.channels.groups import Group
 from compress.compensation import Seen, portions, stand_in
 from compress.cutting import Cutter
@@ -135,7 +135,7 @@ def sensitivity(
     cutter = Cutter(generator, round_to=round_to, importance=importance, seed=seed, console=console)
     chosen = named(cutter, groups)
     signature = generator.signature
-    count = count or usual_batch(signature)
+    count = count or usual_validation(signature) // 2
     inputs = Inputs(signature, "validation", seed).draw(count)
     expected = images_of(generator.original.module, generator, inputs)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from masking import generator_of
 from torch import Tensor, nn
 
 from compress.blockwise import blocks_of, fit_blocks
 from compress.cutting import Cutter
+from compress.prune import Prune
 from genslim.inputs import Inputs
 
 
@@ -70,3 +72,31 @@ def test_fitted_blocks_come_nearer_to_the_original() -> None:
     assert error() < 0.7 * before
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in pruned.modules())
     assert all(torch.equal(t, pruned.state_dict()[n]) for n, t in others.items())
+
+
+@pytest.mark.parametrize(
+    ("blocks", "step_takes", "fitted", "whole"),
+    [
+        (0.5, 0.001, 2, True),
+        (1.0, 0.001, 2, False),
+        (0.0, 60.0, None, True),
+        (None, 0.001, None, True),
+        (None, 60.0, 2, False),  # not twenty steps of the whole fit into the time
+    ],
+)
+def test_blocks_get_the_share_of_the_time_that_pays(
+    blocks: float | None,
+    step_takes: float,
+    fitted: int | None,
+    whole: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("compress.recovery.step_seconds", lambda *_: step_takes)
+    torch.manual_seed(0)
+    generator = generator_of(Blocks(), (3, 12, 12))
+    step = Prune(0.5, allocation="uniform", keep=("tail.*",), seconds=1.0, blocks=blocks)
+    report = step(generator).steps[-1].report
+    assert report.get("blocks_fitted") == fitted
+    assert (report["recovery_steps"] > 0) is whole
+    assert report["ssim"] >= report["ssim_after_closed_form"]
+    assert report["recovery_seconds"] <= 3

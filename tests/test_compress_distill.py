@@ -21,7 +21,7 @@ from compress.checkpoint import Checkpoint, current, kept_at
 from compress.distill import Distillation, distill
 from compress.interruption import Interruption, held
 from compress.plan import Plan
-from compress.pool import BLOCK, USES, Pool
+from compress.pool import USES, Pool
 from compress.watched import Watched
 from genslim import processes
 from genslim.console import Console
@@ -110,11 +110,15 @@ def test_both_schedules_fall_from_the_whole_rate_to_almost_nothing() -> None:
     rest = {"adapt_norms": True, "least": 0, "exact": False}
     for schedule, middle in (("linear", 0.75), ("cosine", 0.8536)):
         plan = Plan(learning_rate=2.0, schedule=schedule, **settings, **rest)  # type: ignore[arg-type]
-        rates = [plan.rate(step / 10) for step in range(11)]
+        rates = [plan.rate(share / 10, 100) for share in range(11)]
         assert rates == sorted(rates, reverse=True)
         assert rates[0] == 2
         assert rates[-1] == 0.002
-        assert plan.rate(0.25) == pytest.approx(2 * middle, abs=1e-4)
+        assert plan.rate(0.25, 100) == pytest.approx(2 * middle, abs=1e-4)
+        risen = [plan.rate(0.0, step) for step in range(12)]
+        assert risen == sorted(risen)
+        assert risen[0] == pytest.approx(0.2)
+        assert risen[9:] == [2, 2, 2]
 
 
 def test_features_are_drawn_towards_the_teachers() -> None:
@@ -156,8 +160,6 @@ def test_a_watched_module_is_left_without_hooks() -> None:
 
 
 def test_a_pool_that_skips_goes_on_like_one_that_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = BLOCK * 2 * (4 + 3) * 12 * 12 * 4
-    monkeypatch.setattr("compress.pool.MOST_BYTES", 3 * block)  # so that the oldest go
     module = teacher().trainable()
     calls = []
 
@@ -169,13 +171,16 @@ def test_a_pool_that_skips_goes_on_like_one_that_did_not(monkeypatch: pytest.Mon
         return Pool(draw, Inputs(SIGNATURE, "recovery", 5), 2)
 
     whole = pool()
-    for _ in range(7 * USES * BLOCK + 5):
+    block = whole.block
+    # Three blocks fit, so that the oldest go.
+    monkeypatch.setattr("compress.pool.MOST_BYTES", 3 * block * 2 * (4 + 3) * 12 * 12 * 4)
+    for _ in range(7 * USES * block + 5):
         whole.next()
     calls.clear()
     skipped = pool()
-    skipped.skip(7 * USES * BLOCK + 5)
-    assert len(calls) == (1 + 3) * BLOCK  # the first, which says how large they are, and the kept
-    for _ in range(2 * USES * BLOCK):
+    skipped.skip(7 * USES * block + 5)
+    assert len(calls) == (1 + 3) * block  # the first, which says how large they are, and the kept
+    for _ in range(2 * USES * block):
         (ours, images), (theirs, expected) = skipped.next(), whole.next()
         assert ours["z"].equal(theirs["z"])
         assert images[0].equal(expected[0])

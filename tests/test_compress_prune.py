@@ -177,7 +177,7 @@ def test_a_step_that_changed_nothing_says_so() -> None:
         ({"round_to": 0}, "round_to"),
         ({"steps": 0}, "steps"),
         ({"min_ssim": 1.0}, "SSIM"),
-        ({"blocks": 1.0}, "blocks"),
+        ({"blocks": 1.5}, "blocks"),
         ({"keep": ("nothing*",)}, "nothing"),
         ({"target": "abacus"}, "abacus"),
     ],

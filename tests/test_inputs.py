@@ -81,21 +81,35 @@ def test_images_are_crops_in_0_to_1(image_folder: Path) -> None:
     assert Inputs(images_of(image_folder, channels=1), "parity").draw(2)["images"].shape[1] == 1
 
 
-def test_files_that_quality_is_judged_by_are_never_fitted_on(tmp_path: Path) -> None:
+def flat_images(tmp_path: Path) -> Path:
+    """A folder of twelve images of a shade each, which tells what image a crop is of."""
     folder = tmp_path / "flat"
     folder.mkdir()
-    for index in range(12):  # one shade a file tells which file a crop is from
+    for index in range(12):
         Image.new("RGB", (20, 20), (20 * index, 0, 0)).save(folder / f"{index}.png")
+    return folder
 
-    def shades(purpose: Purpose) -> set[int]:
-        crops = Inputs(images_of(folder), purpose).draw(200)["images"]
-        return {round(255 * shade) for shade in crops[:, 0, 0, 0].tolist()}
 
-    judged = shades("quality")
-    fitted = set().union(*(shades(p) for p in PURPOSES if p not in ("quality",)))
+def shades(folder: Path, purpose: Purpose, count: int) -> list[int]:
+    """Of which images ``count`` crops are."""
+    crops = Inputs(images_of(folder), purpose).draw(count)["images"]
+    return [round(255 * shade) for shade in crops[:, 0, 0, 0].tolist()]
+
+
+def test_files_that_quality_is_judged_by_are_never_fitted_on(tmp_path: Path) -> None:
+    folder = flat_images(tmp_path)
+    judged = set(shades(folder, "quality", 200))
+    fitted = set().union(*(shades(folder, p, 200) for p in PURPOSES if p != "quality"))
     assert len(judged) == 3, "a quarter of the files"
     assert judged.isdisjoint(fitted)
     assert judged | fitted == {20 * index for index in range(12)}
+
+
+def test_every_image_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    drawn = shades(flat_images(tmp_path), "calibration", 20)  # of nine
+    assert len(set(drawn[:9])) == 9
+    assert sorted(drawn[:9]) == sorted(drawn[9:18])
+    assert drawn[:9] != drawn[9:18], "in another order"
 
 
 def test_the_split_goes_by_the_files_names_alone(image_folder: Path, tmp_path: Path) -> None:
