@@ -20,7 +20,7 @@ from compress.batches import usual_batch, usual_rate
 from compress.hooks import hooked
 from compress.norms import train_mode
 from compress.observation import PRODUCTS
-from compress.plan import WARM_UP
+from compress.plan import height
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -143,7 +143,7 @@ def fit_block(
     learning_rate: float,
     random: torch.Generator,
 ) -> None:
-    """Let ``block`` make ``wanted`` of ``given``: Adam, the rate falling in a line to nothing."""
+    """Let ``block`` make ``wanted`` of ``given``: Adam, its rate as in distillation."""
     calling = block._forward_pre_hooks.copy()
     block._forward_pre_hooks.clear()  # among them the one that called this
     parameters = [p for p in block.parameters() if p.requires_grad]
@@ -153,9 +153,9 @@ def fit_block(
     step, started = 0, time.monotonic()
     with torch.enable_grad():
         while (share := (time.monotonic() - started) / seconds) < 1:
-            step += 1
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate * max(1e-3, 1 - share) * min(1.0, step / WARM_UP)
+                group["lr"] = learning_rate * height(share, step)
+            step += 1
             index = torch.randint(len(given), (min(batch_size, len(given)),), generator=random)
             loss = l1_loss(block(given[index]), wanted[index]) / scale
             optimiser.zero_grad()

@@ -37,5 +37,10 @@ class Plan:
 
     def rate(self, share: float, step: int) -> float:
         """The learning rate of ``step``, counted from 0, when ``share`` of the work is done."""
-        left = 1 - share if self.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
-        return self.learning_rate * max(1e-3, left) * min(1.0, (step + 1) / WARM_UP)
+        return self.learning_rate * height(share, step, self.schedule)
+
+
+def height(share: float, step: int, schedule: Schedule = "linear") -> float:
+    """The learning rate as a part of the highest: it rises over steps and falls over the work."""
+    left = 1 - share if schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+    return max(1e-3, left) * min(1.0, (step + 1) / WARM_UP)
