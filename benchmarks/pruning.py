@@ -61,14 +61,16 @@ def rows(models: Path) -> list[Row]:
     compact = str(models / "realesr-animevideov3-x4.safetensors")
     dense = str(models / "realesrgan-x4plus-anime.safetensors")
     fit: dict[str, Any] = {"recover": "closed-form"}
-    macs: dict[str, Any] = {"of": "macs", "round_to": 16}
-    cut: dict[str, Any] = {**macs, "recover": "none"}
+    macs: dict[str, Any] = {"of": "macs"}
+    # So few channels are left at 60 % that every half vector of AVX-512 counts.
+    wide: dict[str, Any] = {**macs, "round_to": 16}
+    cut: dict[str, Any] = {"recover": "none"}
     return [
         Row("animevideov3, half of the channels", compact, {"ratio": 0.5, **fit}),
         Row("animevideov3, half of the channels", compact, {"ratio": 0.5, "seconds": 60.0}),
         Row("x4plus-anime, 40 % of the MACs", dense, {"ratio": 0.4, **macs, **fit}),
-        Row("x4plus-anime, 40 % of the MACs", dense, {"ratio": 0.4, **macs, "seconds": 500.0}),
-        Row("x4plus-anime, 60 % of the MACs", dense, {"ratio": 0.6, **macs, "seconds": 800.0}),
+        Row("x4plus-anime, 40 % of the MACs", dense, {"ratio": 0.4, **macs, "seconds": 600.0}),
+        Row("x4plus-anime, 60 % of the MACs", dense, {"ratio": 0.6, **wide, "seconds": 800.0}),
         Row("dcgan-mnist, half of the channels", "dcgan-mnist", {"ratio": 0.5}, digits=True),
         Row(
             "dcgan-mnist, 75 % of the channels",
@@ -76,10 +78,10 @@ def rows(models: Path) -> list[Row]:
             {"ratio": 0.75, "seconds": 120.0},
             digits=True,
         ),
-        Row("animevideov3, 40 % of the MACs", compact, {"ratio": 0.4, **cut}, timed=True),
-        Row("animevideov3, 60 % of the MACs", compact, {"ratio": 0.6, **cut}, timed=True),
-        Row("x4plus-anime, 40 % of the MACs", dense, {"ratio": 0.4, **cut}, timed=True),
-        Row("x4plus-anime, 60 % of the MACs", dense, {"ratio": 0.6, **cut}, timed=True),
+        Row("animevideov3, 40 % of the MACs", compact, {"ratio": 0.4, **wide, **cut}, timed=True),
+        Row("animevideov3, 60 % of the MACs", compact, {"ratio": 0.6, **wide, **cut}, timed=True),
+        Row("x4plus-anime, 40 % of the MACs", dense, {"ratio": 0.4, **macs, **cut}, timed=True),
+        Row("x4plus-anime, 60 % of the MACs", dense, {"ratio": 0.6, **wide, **cut}, timed=True),
     ]
 
 

@@ -3,7 +3,8 @@
 Every group has a curve of what its first k channels cost (:mod:`compress.selection`). Uniformly,
 each loses the same share. Globally, the group goes on losing channels whose next ones cost least
 for each MAC, parameter or channel saved, until the whole is as small as asked: the greedy solution
-of a knapsack whose items shrink each other.
+of a knapsack whose items shrink each other. Steps can be large, such as 16 channels of all residual
+blocks at once: what the last ones saved beyond the goal is given back where it is worth most.
 """
 
 from __future__ import annotations
@@ -116,7 +117,29 @@ def globally(choice: Choice, ratio: float, of: Measure) -> Counts:
         stale = {n for term in volume.of[name] for _, widths in term.axes for n in widths}
         near = {n for n, offer in offers.items() if size - offer.saved < goal}
         stale = (stale | near | {name}) & steps.keys()
-    return gone
+    return give_back(gone, goal + 1e-9 * whole, steps, choice, volume)
+
+
+def give_back(
+    gone: Counts, goal: float, steps: Mapping[str, list[int]], choice: Choice, volume: Volume
+) -> Counts:
+    """Keep channels after all, those that cost most for what they save, up to the size ``goal``."""
+    gone, room = dict(gone), goal - volume(gone)
+    while True:
+        best, worth = None, 0.0
+        for name, allowed in steps.items():
+            costs, now = choice.rankings[name].costs, gone[name]
+            for target in allowed:
+                if target >= now:
+                    continue
+                size = volume.saved(name, now - target, {**gone, name: target})
+                gained = float(costs[now] - costs[target]) / max(size, 1e-9)
+                if size <= room and gained > worth:
+                    best, worth = (name, target, size), gained
+        if best is None:
+            return gone
+        name, target, size = best
+        gone[name], room = target, room - size
 
 
 @dataclass(frozen=True)

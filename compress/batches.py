@@ -29,6 +29,15 @@ def usual_rate(signature: Signature) -> float:
     return 1.5e-4 if signature.takes_images else 7e-4
 
 
+def usual_structure(signature: Signature) -> float:
+    """What a loss of SSIM weighs beside the mean absolute error, both as parts of the range.
+
+    After as many steps, x4plus-anime without 60 % of its MACs had won back 0.0026 of SSIM with it
+    and 0.0009 without, animevideov3 0.0055 and 0.0048; the shipped DCGAN read 0.951 and 0.953.
+    """
+    return 0.2 if signature.takes_images else 0.0
+
+
 def usual_validation(signature: Signature) -> int:
     """Inputs that progress is shown on; disjoint from those learned from."""
     return 8 if signature.takes_images else 64

@@ -1,10 +1,10 @@
 """Recovery by distillation: a damaged generator learns to draw what the original draws.
 
 No data are needed: inputs are drawn from the prior (or cropped from a folder of images), and the
-original's images are the targets (:mod:`compress.pool`). The loss is the mean absolute error:
-after as many steps it reads a better SSIM than a loss with SSIM in it, whose gradients are
-noisier, and its steps are cheaper. The learning rate falls over the time allowed, and starts low
-enough not to undo what was fitted in closed form.
+original's images are the targets (:mod:`compress.pool`). The loss is the mean absolute error, and
+SSIM as well where a generator takes images (Zhao et al. 2017, "Loss Functions for Image
+Restoration with Neural Networks", IEEE TCI 3(1)). The learning rate falls over the time allowed,
+and starts low enough not to undo what was fitted in closed form.
 
 It runs on the device that accelerate finds, and on several where a launcher started several
 processes (:mod:`genslim.processes`): each learns from its own inputs, all end with the same
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from compress.batches import in_batches, usual_batch, usual_rate, usual_validation
+from compress.batches import in_batches, usual_batch, usual_rate, usual_structure, usual_validation
 from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
 from compress.interruption import Interruption, held
 from compress.norms import recalibrate_norms, train_mode
@@ -70,6 +70,7 @@ def distill(
     schedule: Schedule = "linear",
     features: Mapping[str, Tensor | None] | None = None,
     feature_weight: float = 0.1,
+    structure_weight: float | None = None,
     batch_size: int | None = None,
     adapt_norms: bool = True,
     least: float = 0.0,
@@ -92,6 +93,8 @@ def distill(
         features: names of modules in both whose outputs are to agree as well; with each, the
             teacher's channels that the student still has, int64, or None for all.
         feature_weight: of the features' error, relative to what the teacher makes there.
+        structure_weight: of 1 - SSIM, beside the absolute error as a part of the value range;
+            :func:`usual_structure` by default.
         batch_size: inputs a step and process; :func:`usual_batch` by default.
         adapt_norms: re-estimate the batch norms' statistics first and let them follow the weights
             for half of the time, then train with them as they will be used (Krishnamoorthi 2018,
@@ -115,6 +118,9 @@ def distill(
         learning_rate=learning_rate or usual_rate(teacher.signature),
         schedule=schedule,
         feature_weight=feature_weight if features else 0.0,
+        structure_weight=(
+            usual_structure(teacher.signature) if structure_weight is None else structure_weight
+        ),
         batch_size=batch_size or usual_batch(teacher.signature),
         adapt_norms=adapt_norms,
         least=least,
@@ -226,7 +232,7 @@ class Distillation:
         inputs, targets = self.pool.next()
         train_mode(self.student, self.plan.adapt_norms and self.share < 1 / 2)
         images, *made = self.pupil(inputs)
-        loss = l1_loss(images, targets[0])
+        loss = self.error(images, targets[0])
         for feature, target in zip(made, targets[1:], strict=True):
             scale = self.plan.feature_weight / len(made)
             loss = loss + scale * l1_loss(feature, target) / target.abs().mean()
@@ -249,6 +255,15 @@ class Distillation:
                 f"distillation diverged after {self.step} steps (loss {value})",
                 hint="lower the ratio, or skip recovery with --recover none",
             )
+
+    def error(self, images: Tensor, targets: Tensor) -> Tensor:
+        """How far ``(N, C, H, W)`` images are from those they should be, in the images' units."""
+        error = l1_loss(images, targets)
+        if weight := self.plan.structure_weight:
+            width = self.teacher.signature.data_range
+            likeness = ssim(images.float(), targets, data_range=width).mean()
+            error = error + weight * width * (1 - likeness)
+        return error
 
     def hopeless(self) -> bool:
         """Look at the quality, keep the best, and say whether the rest is not worth trying."""

@@ -23,6 +23,7 @@ class Plan:
     learning_rate: float
     schedule: Schedule
     feature_weight: float
+    structure_weight: float
     batch_size: int
     adapt_norms: bool
     least: float

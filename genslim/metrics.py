@@ -42,10 +42,10 @@ def ssim(images: Tensor, reference: Tensor, *, data_range: float) -> Tensor:
         ``(N,)``; 1 means equal.
     """
     n, channels = images.shape[:2]
-    window = gaussian_window(5 * channels)
     stack = torch.cat(
         [images, reference, images * images, reference * reference, images * reference], 1
     )
+    window = gaussian_window(5 * channels).to(stack)
     local = conv2d(stack, window, groups=5 * channels)
     local = conv2d(local, window.transpose(2, 3), groups=5 * channels)
     mean_a, mean_b, square_a, square_b, product = local.chunk(5, 1)

@@ -129,6 +129,30 @@ def attend_by_torch(m: Net, x: Tensor) -> Tensor:
     return m.last(x + m.attention(places, places, places)[0].mT.view_as(x))
 
 
+# -- frequencies -------------------------------------------------------------------------------
+
+
+def frequencies_side_by_side(m: Net, x: Tensor) -> Tensor:
+    x = m.first(x)
+    seen = torch.fft.rfft2(x)
+    real, imaginary = m.second(torch.cat([seen.real, seen.imag], 1)).relu().chunk(2, 1)
+    return m.last(x + torch.fft.irfft2(torch.complex(real, imaginary), s=x.shape[2:]))
+
+
+def frequencies_in_turn(m: Net, x: Tensor) -> Tensor:
+    """As LaMa does."""
+    x = m.first(x)
+    seen = torch.view_as_real(torch.fft.rfft2(x)).permute(0, 1, 4, 2, 3)
+    n, _, _, h, w = seen.shape
+    seen = m.second(seen.reshape(n, -1, h, w)).relu()
+    seen = torch.view_as_complex(seen.view(n, -1, 2, h, w).permute(0, 1, 3, 4, 2).contiguous())
+    return m.last(torch.fft.irfft2(seen, s=x.shape[2:]))
+
+
+def transformed_channels(m: Net, x: Tensor) -> Tensor:
+    return m.last(torch.fft.fft(m.first(x), dim=1).abs())
+
+
 # -- sums and joins ----------------------------------------------------------------------------
 
 
@@ -305,6 +329,23 @@ CASES: dict[str, Case] = {
             lambda m, x: m.last(F.glu(m.first(x), 1)), first=conv(4, 32), last=conv(16, 3)
         ),
         {"first": 16},
+    ),
+    "frequencies, parts side by side": Case(
+        lambda: Net(
+            frequencies_side_by_side, first=conv(4, 16), second=conv(32, 32, 1), last=conv(16, 3)
+        ),
+        {"first": 8, "second": 16},
+    ),
+    "frequencies, parts in turn": Case(
+        lambda: Net(
+            frequencies_in_turn, first=conv(4, 16), second=conv(32, 48, 1), last=conv(24, 3)
+        ),
+        {"first": 8, "second": 24},
+    ),
+    "transformed channels": Case(
+        lambda: Net(transformed_channels, first=conv(4, 16), last=conv(16, 3)),
+        {},
+        {"first": "transformed"},
     ),
     "stack": Case(
         lambda: Net(

@@ -85,6 +85,30 @@ def test_where_costs_rise_no_choice_is_cheaper(data: st.DataObject) -> None:
     assert cost(choice, counts) == pytest.approx(min(possible))
 
 
+def test_what_the_last_step_saved_too_much_is_given_back() -> None:
+    """The wide group's cheap eight are not needed once the narrow one has lost half."""
+    choice = choice_of(chain(64, 16), [[0.1] * 8 + [99.0] * 56, [1.0] * 16], round_to=8)
+    assert list(globally(choice, 0.42, "macs").values()) == [0, 8]
+
+
+@given(
+    widths=st.lists(st.sampled_from([16, 32, 64]), min_size=2, max_size=4),
+    ratio=st.floats(0.1, 0.7),
+    seed=st.integers(0, 1000),
+)
+def test_no_group_could_keep_more(widths: list[int], ratio: float, seed: int) -> None:
+    """What a large last step saved beyond the goal is given back, wherever it came from."""
+    generator = torch.Generator().manual_seed(seed)
+    prices = [torch.randn(width, generator=generator).mul(2).exp().tolist() for width in widths]
+    choice = choice_of(chain(*widths), [*prices], round_to=8)
+    volume = choice.volume("macs")
+    counts = globally(choice, ratio, "macs")
+    for group in choice.groups:
+        for fewer in choice.allowed(group):
+            if fewer < counts[group.name]:
+                assert volume({**counts, group.name: fewer}) > (1 - ratio) * volume({})
+
+
 @given(
     widths=st.lists(st.sampled_from([8, 16, 24, 40]), min_size=1, max_size=4),
     ratio=st.floats(0.05, 0.85),

@@ -24,7 +24,7 @@ from compress.plan import Plan
 from compress.pool import USES, Pool
 from compress.watched import Watched
 from genslim import processes
-from genslim.console import Console
+from genslim.console import SILENT, Console
 from genslim.errors import GateFailed
 from genslim.generator import Generator
 from genslim.inputs import Inputs
@@ -107,7 +107,7 @@ def test_what_diverges_is_refused() -> None:
 
 def test_both_schedules_fall_from_the_whole_rate_to_almost_nothing() -> None:
     settings = {"seconds": None, "steps": 10, "seed": 0, "feature_weight": 0, "batch_size": 1}
-    rest = {"adapt_norms": True, "least": 0, "exact": False}
+    rest = {"structure_weight": 0, "adapt_norms": True, "least": 0, "exact": False}
     for schedule, middle in (("linear", 0.75), ("cosine", 0.8536)):
         plan = Plan(learning_rate=2.0, schedule=schedule, **settings, **rest)  # type: ignore[arg-type]
         rates = [plan.rate(share / 10, 100) for share in range(11)]
@@ -119,6 +119,26 @@ def test_both_schedules_fall_from_the_whole_rate_to_almost_nothing() -> None:
         assert risen == sorted(risen)
         assert risen[0] == pytest.approx(0.2)
         assert risen[9:] == [2, 2, 2]
+
+
+def test_ssim_in_the_loss_tells_noise_from_an_offset() -> None:
+    """Both are as far off, pixel by pixel; only one hides what is to be seen."""
+    original = teacher()
+    target = original(Inputs(SIGNATURE, "quality").draw(4))
+    away = torch.full_like(target, 0.05)
+    noise = away * (torch.randint(0, 2, target.shape) * 2 - 1)
+    for weight, same in ((0.0, True), (0.5, False)):
+        plan = Plan(
+            seconds=None, steps=1, seed=0, learning_rate=1e-3, schedule="linear",
+            feature_weight=0, structure_weight=weight, batch_size=1, adapt_norms=False, least=0,
+            exact=False,
+        )  # fmt: skip
+        work = Distillation(
+            original.trainable(), original, plan, features={}, checkpoint=None, console=SILENT
+        )
+        offset, noisy = (float(work.error(target + x, target)) for x in (away, noise))
+        assert (noisy == pytest.approx(offset)) == same
+        assert noisy >= offset - 1e-6
 
 
 def test_features_are_drawn_towards_the_teachers() -> None:

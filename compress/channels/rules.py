@@ -603,8 +603,7 @@ def along_an_axis(
     "max_pool2d_with_indices", "avg_pool2d", "avg_pool1d", "_adaptive_avg_pool2d",
     "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_pool2d", "mkldnn_max_pool2d",
     "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa", "upsample_linear1d", "grid_sampler_2d", "_fft_r2c", "_fft_c2r",
-    "_fft_c2c",
+    "_upsample_bicubic2d_aa", "upsample_linear1d", "grid_sampler_2d",
 )  # fmt: skip
 def spatial(
     state: State, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
+import compress.channels.fourier  # noqa: F401  -- registers its rules
 from compress.channels.labels import Ids, Labels, Plane, ids, thin, varying
 from compress.channels.rules import (
     LAYOUT,
