@@ -191,7 +191,13 @@ def markdown(results: list[dict[str, Any]]) -> str:
     lines = [
         "# Pruning, measured",
         "",
-        "Made by `python -m benchmarks.pruning`; raw figures in `pruning.json`.",
+        "Made by `python -m benchmarks.pruning`; raw figures and settings in `pruning.json`.",
+        "",
+        f"Quality is read on {COUNT[True]} crops of images, or {COUNT[False]} latents, that nothing"
+        " was fitted on. SSIM has the Gaussian window of Wang et al. 2004; 7x7 SSIM is"
+        " scikit-image's default, of what the networks make and of it clipped to its range."
+        " Seconds are those of the whole step: finding and ranking channels, cutting, recovery."
+        " Recognised are samples that the digit classifier is sure of, before and after.",
         "",
         "## Quality",
         "",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from compress.channels.rules import short_name, tensors_in
+from compress.channels.operations import short_name, tensors_in
 from compress.channels.watching import Watching
 
 SAME = frozenset({"view", "_unsafe_view", "alias", "detach", "clone", "contiguous"})

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from torch.utils._python_dispatch import _disable_current_modes
 
 from compress.batches import usual_calibration
-from compress.channels.rules import tensors_in
+from compress.channels.operations import tensors_in
 from compress.flow import Sum, Watch, sums_of
 from compress.hooks import hooked
 from compress.phases import phase_taps

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.channels.groups import ChannelGraph, Group, small_inputs
 from compress.channels.labels import Ids
-from compress.channels.rules import whole_groups
+from compress.channels.rules.registry import whole_groups
 from genslim.generator import Generator, run_module
 
 Gone = Mapping[str, Ids]

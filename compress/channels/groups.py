@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.channels.labels import Ids
-from compress.channels.rules import whole_groups
+from compress.channels.rules.registry import whole_groups
 from compress.channels.tracing import Slot, Trace, trace
 from genslim.generator import Generator
 from genslim.inputs import Inputs

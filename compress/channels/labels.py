@@ -19,6 +19,7 @@ from torch import Tensor
 
 Ids = NDArray[np.int64]
 Plane = Tensor
+Planes = list[Plane]
 
 
 class Labels:

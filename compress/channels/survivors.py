@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.channels.labels import Labels, ids, thin
-from compress.channels.rules import Planes, as_list, short_name, tensors_in
+from compress.channels.labels import Labels, Planes, ids, thin
+from compress.channels.operations import as_list, short_name, tensors_in
 from compress.channels.watching import Watching
 
 

@@ -18,21 +18,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
-import compress.channels.fourier  # noqa: F401  -- registers its rules
-from compress.channels.labels import Ids, Labels, Plane, ids, thin, varying
-from compress.channels.rules import (
-    LAYOUT,
-    RULES,
-    Planes,
-    Product,
-    State,
-    as_list,
-    layout,
-    meet,
-    pointwise,
-    short_name,
-    tensors_in,
-)
+from compress.channels.labels import Ids, Labels, Plane, Planes, ids, thin, varying
+from compress.channels.operations import as_list, short_name, tensors_in
+from compress.channels.rules import Product, State, rule_of
+from compress.channels.rules.pointwise import meet
 from compress.channels.survivors import Mixing
 from compress.channels.watching import Watching
 from genslim.generator import Generator, run_module
@@ -40,9 +29,6 @@ from genslim.generator import Generator, run_module
 Slot = tuple[str, int]
 """A parameter or buffer by name, and one of its axes."""
 
-POINTWISE = frozenset(
-    {"_prelu_kernel", "prelu", "copy", "where", "native_dropout", "clamp", "gelu"}
-)
 SILENT = frozenset({"fill", "zero", "normal", "uniform", "_local_scalar_dense", "is_nonzero"})
 
 
@@ -148,15 +134,10 @@ class Tracer(Watching):
         labelled = [t for t in tensors_in((args, kwargs)) if self.planes_of(t)]
         if not labelled:
             return
+        results, rule = None, rule_of(func)
         try:
-            if name in RULES:
-                results = RULES[name](self.state, func, args, kwargs, out)
-            elif name in LAYOUT:
-                results = layout(self.state, func, args, kwargs, out)
-            elif name in POINTWISE or torch.Tag.pointwise in func.tags:
-                results = pointwise(self.state, func, args, kwargs, out)
-            else:
-                results = None
+            if rule is not None:
+                results = rule(self.state, func, args, kwargs, out)
         except (RuntimeError, IndexError, AssertionError, ValueError, TypeError) as error:
             reason = f"{name} can't be followed ({type(error).__name__})"
         else:

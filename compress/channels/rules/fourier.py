@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compress.channels.labels import ids, varying
-from compress.channels.rules import Planes, State, pointwise, rule
-
-rule("complex", "polar")(pointwise)  # two parts that meet, element by element
+from compress.channels.labels import Planes, ids, varying
+from compress.channels.rules.registry import State, rule
 
 
 @rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
