@@ -125,26 +125,29 @@ def give_back(
 ) -> Counts:
     """Keep channels after all, those that cost most for what they save, up to the size ``goal``."""
     gone, room = dict(gone), goal - volume(gone)
+
+    def returned(name: str, target: int) -> Offer:
+        costs, now = choice.rankings[name].costs, gone[name]
+        size = volume.saved(name, now - target, {**gone, name: target})
+        return Offer(target, size, float(costs[now] - costs[target]) / max(size, 1e-9))
+
     while True:
-        best, worth = None, 0.0
-        for name, allowed in steps.items():
-            costs, now = choice.rankings[name].costs, gone[name]
-            for target in allowed:
-                if target >= now:
-                    continue
-                size = volume.saved(name, now - target, {**gone, name: target})
-                gained = float(costs[now] - costs[target]) / max(size, 1e-9)
-                if size <= room and gained > worth:
-                    best, worth = (name, target, size), gained
-        if best is None:
+        offers = [
+            (name, returned(name, target))
+            for name, allowed in steps.items()
+            for target in allowed
+            if target < gone[name]
+        ]
+        fitting = [(name, o) for name, o in offers if o.saved <= room and o.price > 0]
+        if not fitting:
             return gone
-        name, target, size = best
-        gone[name], room = target, room - size
+        name, best = max(fitting, key=lambda offer: offer[1].price)
+        gone[name], room = best.target, room - best.saved
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The next channels of a group: what they save, and what a unit of that costs."""
+    """Channels of a group, to be taken or given back: what they save, what a unit of it costs."""
 
     target: int
     saved: float

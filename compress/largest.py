@@ -76,7 +76,7 @@ class Search:
         """Cut, and refit in closed form."""
         pruned, cut = self.cutter.cut(ratio, self.step.of, self.step.allocation)
         found = Recovery(self.step, self.generator, pruned, cut, self.console)
-        if cut.changed and self.step.recover != "none":
+        if cut.changed:
             found.refit()
         self.tries.append({"ratio": round(ratio, 4), "ssim_before_distillation": found.ssim})
         return found

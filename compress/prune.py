@@ -107,10 +107,8 @@ class Prune(Step):
                 note = {"note": "nothing could be removed"}
                 return Outcome({"module": pruned}, left=cut.left, figures=note)
             found = Recovery(self, generator, pruned, cut, console)
-            if self.recover != "none":
-                found.refit()
-            if self.recover == "distill":
-                found.distill()
+            found.refit()
+            found.distill()
         return Outcome(
             {"module": found.pruned},
             changed=found.cut.changed,

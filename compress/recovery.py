@@ -67,7 +67,9 @@ class Recovery:
         return better
 
     def refit(self) -> None:
-        """Refit all layers in closed form."""
+        """Refit all layers in closed form, unless the step says not to."""
+        if self.step.recover == "none":
+            return
         fitted: list[str] = []
         better = self.unless_it_harms(
             "closed_form",
@@ -79,8 +81,10 @@ class Recovery:
         self.figures["layers_refitted"] = len(fitted) if better else 0
 
     def distill(self) -> None:
-        """Fit blocks, where there are any, and distil the whole from the original."""
+        """Fit blocks, where there are any, and distil the whole, where the step says so."""
         step = self.step
+        if step.recover != "distill":
+            return
         # So many steps are the same wherever they are made.
         spent = self.fit_blocks() if step.steps is None else 0.0
         if spent == step.seconds:

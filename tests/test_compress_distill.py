@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 SIGNATURE = Signature(
     (Input("z", (BATCH, 4, 12, 12), Prior()),), (Output("images", (BATCH, 3, 12, 12), (0, 1)),)
+)
+
+PLAN = Plan(
+    seconds=None,
+    steps=10,
+    seed=0,
+    learning_rate=2.0,
+    schedule="linear",
+    feature_weight=0,
+    structure_weight=0,
+    batch_size=1,
+    adapt_norms=True,
+    least=0,
+    exact=False,
 )
 
 
@@ -106,10 +121,8 @@ def test_what_diverges_is_refused() -> None:
 
 
 def test_both_schedules_fall_from_the_whole_rate_to_almost_nothing() -> None:
-    settings = {"seconds": None, "steps": 10, "seed": 0, "feature_weight": 0, "batch_size": 1}
-    rest = {"structure_weight": 0, "adapt_norms": True, "least": 0, "exact": False}
     for schedule, middle in (("linear", 0.75), ("cosine", 0.8536)):
-        plan = Plan(learning_rate=2.0, schedule=schedule, **settings, **rest)  # type: ignore[arg-type]
+        plan = replace(PLAN, schedule=schedule)  # type: ignore[arg-type]
         rates = [plan.rate(share / 10, 100) for share in range(11)]
         assert rates == sorted(rates, reverse=True)
         assert rates[0] == 2
@@ -128,11 +141,7 @@ def test_ssim_in_the_loss_tells_noise_from_an_offset() -> None:
     away = torch.full_like(target, 0.05)
     noise = away * (torch.randint(0, 2, target.shape) * 2 - 1)
     for weight, same in ((0.0, True), (0.5, False)):
-        plan = Plan(
-            seconds=None, steps=1, seed=0, learning_rate=1e-3, schedule="linear",
-            feature_weight=0, structure_weight=weight, batch_size=1, adapt_norms=False, least=0,
-            exact=False,
-        )  # fmt: skip
+        plan = replace(PLAN, structure_weight=weight)
         work = Distillation(
             original.trainable(), original, plan, features={}, checkpoint=None, console=SILENT
         )

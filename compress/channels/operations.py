@@ -23,11 +23,6 @@ def first_tensor(out: Any) -> Tensor:
     return tensors_in(out)[0]
 
 
-def as_list(out: Any) -> list[Tensor]:
-    """The results of an operation."""
-    return tensors_in(out)
-
-
 def short_name(func: Any) -> str:
     """``convolution`` for ``aten.convolution.default``; ``relu`` for ``aten.relu_.default``."""
     name: str = func._schema.name.partition("::")[2]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.channels.labels import Labels, Planes, ids, thin
-from compress.channels.operations import as_list, short_name, tensors_in
+from compress.channels.operations import short_name, tensors_in
 from compress.channels.watching import Watching
 
 
@@ -67,7 +67,7 @@ class Survivors(Watching):
         elif mixing.name == "native_group_norm":
             few[3:6] = [*few[0].shape[:2], prod(few[0].shape[2:])]
         for small, (planes, whole) in zip(
-            as_list(func(*few, **kwargs)), self.pairs(mixing.results, out), strict=True
+            tensors_in(func(*few, **kwargs)), self.pairs(mixing.results, out), strict=True
         ):
             put(whole, small, self.stays(planes, whole.shape))
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compress.channels.labels import Ids, Labels, Plane, Planes, ids, thin, varying
-from compress.channels.operations import as_list, short_name, tensors_in
+from compress.channels.operations import short_name, tensors_in
 from compress.channels.rules import Product, State, rule_of
 from compress.channels.rules.pointwise import meet
 from compress.channels.survivors import Mixing
@@ -111,7 +111,7 @@ class Tracer(Watching):
         self, index: int, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
     ) -> None:
         """Follow the labels of what went into the operation."""
-        made = as_list(out)
+        made = tensors_in(out)
         if made and short_name(func) not in SILENT:
             with _disable_current_modes():
                 before = self.labels.mixtures

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compress.channels.labels import Planes, ids, varying
+from compress.channels.rules.reductions import mixed_along
 from compress.channels.rules.registry import State, rule
 
 
@@ -18,17 +19,13 @@ def transformed(
     state: State, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
 ) -> list[Planes]:
     """Everything along the axes that are transformed hangs on everything."""
-    over = {axis % out.ndim for axis in args[1]}
-    keep = tuple(axis for axis in range(out.ndim) if axis not in over)
+    over = [axis % out.ndim for axis in args[1]]
     planes: Planes = []
     for plane in (state.labels.compact(p) for p in state.planes_of(args[0])):
-        if set(varying(plane)) <= over:
+        if set(varying(plane)) <= set(over):
             state.labels.fix(ids(plane), f"is transformed along its channels by {func}")
-            continue
-        rest = state.labels.unite_across(plane, keep)
-        for axis in over:
-            rest = rest.narrow(axis, 0, 1)
-        planes.append(rest.expand(out.shape))
+        else:
+            planes.append(mixed_along(state, plane, over, out.shape))
     return [planes]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from compress.channels.labels import Plane, Planes, ids, varying
-from compress.channels.operations import as_list, short_name
+from compress.channels.operations import short_name, tensors_in
 from compress.channels.rules.pointwise import meet
 from compress.channels.rules.registry import State, rule
 
@@ -34,7 +34,7 @@ def layout(
 ) -> list[Planes]:
     """Lay the labels out as the elements are."""
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "memory_format")}
-    results: list[Planes] = [[] for _ in as_list(out)]
+    results: list[Planes] = [[] for _ in tensors_in(out)]
     name = short_name(func)
     if name == "constant_pad_nd":
         args = args[:2]  # whatever it is that is laid around, it has no label
@@ -42,7 +42,7 @@ def layout(
         if name in ("clone", "contiguous", "_to_copy", "to", "alias", "detach", "lift_fresh"):
             moved = [plane]
         else:
-            moved = as_list(func(plane.contiguous(), *args[1:], **kwargs))
+            moved = tensors_in(func(plane.contiguous(), *args[1:], **kwargs))
         pieces = [state.labels.compact(piece) for piece in moved]
         if name in IN_PIECES:
             align(state, pieces)

@@ -20,6 +20,11 @@ def with_scale(state: State, channels: Ids | None, learned: Sequence[Any], what:
             pair(state, channels, vector(state, state.planes_of(tensor), 0), what)
 
 
+def carried(state: State, planes: Planes) -> Planes:
+    """What a norm carries on: all that still varies."""
+    return [p for p in (state.labels.compact(q) for q in planes) if varying(p)]
+
+
 @rule(
     "native_batch_norm",
     "_native_batch_norm_legit",
@@ -36,7 +41,7 @@ def batch_norm(
     channels = vector(state, planes, 1)
     learned = [a for a in args[1:5] if isinstance(a, Tensor)]
     with_scale(state, channels, learned, "a batch norm")
-    return [[p for p in (state.labels.compact(q) for q in planes) if varying(p)]]
+    return [carried(state, planes)]
 
 
 @rule("native_group_norm")
@@ -54,7 +59,7 @@ def group_norm(
         else:
             state.labels.unite(blocks, blocks[:1])
             state.labels.mix(channels)
-    return [[p for p in (state.labels.compact(q) for q in planes) if varying(p)]]
+    return [carried(state, planes)]
 
 
 @rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "_fused_rms_norm_composite")
@@ -76,4 +81,4 @@ def layer_norm(
                 x.shape,
                 "a layer norm",
             )
-    return [[p for p in (state.labels.compact(q) for q in planes) if varying(p)]]
+    return [carried(state, planes)]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from compress.channels.labels import Ids, Planes, ids, line, varying
-from compress.channels.operations import as_list, first_tensor, short_name, tensors_in
+from compress.channels.operations import first_tensor, short_name, tensors_in
 from compress.channels.rules.pointwise import meet
 from compress.channels.rules.registry import Product, State, rule, whole_groups
 
 
-def vector(state: State, planes: Planes, axis: int, other: tuple[int, ...] = ()) -> Ids | None:
+def vector(state: State, planes: Planes, axis: int) -> Ids | None:
     """The labels along ``axis``, united over every other axis; None where none goes by it."""
     found: Ids | None = None
     for plane in planes:
@@ -234,7 +234,7 @@ def attention(
     first = first_tensor(out)
     state.products.append(Product(2 * first.numel() * key.shape[2], NONE, NONE))
     planes = [] if heads is None else [state.labels.along(first.shape, 1, state.labels.find(heads))]
-    return [planes if t is first else [] for t in as_list(out)]
+    return [planes if t is first else [] for t in tensors_in(out)]
 
 
 @rule("embedding")

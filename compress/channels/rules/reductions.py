@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from compress.channels.labels import Planes, ids, varying
-from compress.channels.operations import as_list, first_tensor
+from compress.channels.labels import Plane, Planes, ids, varying
+from compress.channels.operations import first_tensor, tensors_in
 from compress.channels.rules.pointwise import pointwise
 from compress.channels.rules.registry import State, rule
 
@@ -41,7 +42,7 @@ def reduction(
         for axis in sorted(gone, reverse=True):
             rest = rest.narrow(axis, 0, 1) if keep else rest.select(axis, 0)
         planes.append(rest)
-    return [planes if t.shape == first_tensor(out).shape else [] for t in as_list(out)]
+    return [planes if t.shape == first_tensor(out).shape else [] for t in tensors_in(out)]
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum")
@@ -67,15 +68,22 @@ def spatial(
     state: State, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
 ) -> list[Planes]:
     """Each channel by itself, its places mixed."""
-    keep = tuple(range(args[0].ndim - 2))
+    over = (args[0].ndim - 2, args[0].ndim - 1)
     results: list[Planes] = []
-    for made in as_list(out):
+    for made in tensors_in(out):
         planes = []
         for plane in (state.labels.compact(p) for p in state.planes_of(args[0])):
-            if not set(varying(plane)) <= set(keep):
-                plane = state.labels.unite_across(plane, keep)  # noqa: PLW2901
-            if varying(plane):
-                thin = plane.narrow(-1, 0, 1).narrow(-2, 0, 1)
-                planes.append(thin.expand(made.shape))
+            mixed = mixed_along(state, plane, over, made.shape)
+            if varying(mixed):
+                planes.append(mixed)
         results.append(planes)
     return results
+
+
+def mixed_along(state: State, plane: Plane, over: Sequence[int], shape: torch.Size) -> Plane:
+    """The plane of ``shape`` where everything along the axes ``over`` hangs on everything."""
+    keep = tuple(axis for axis in range(plane.ndim) if axis not in over)
+    rest = state.labels.unite_across(plane, keep)
+    for axis in over:
+        rest = rest.narrow(axis, 0, 1)
+    return rest.expand(shape)
