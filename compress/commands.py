@@ -10,6 +10,8 @@ from compress.rewrite import Rewrite
 from compress.separable import Separable
 from compress.step import Step
 from genslim.command import Common
+from genslim.errors import GateFailed
+from genslim.run import REJECTED
 
 if TYPE_CHECKING:
     from genslim.console import Console
@@ -136,7 +138,12 @@ def quantize(
 
 
 def take_step(source: str | None, step: Step, common: Common, *, following: str) -> None:
-    """Apply ``step`` to what ``source`` names and leave the result in its run."""
+    """Apply ``step`` to what ``source`` names and leave the result in its run.
+
+    Raises:
+        GateFailed: the result is not good enough; it is kept as ``NN-name-rejected``, and commands
+            that follow go on with what was before.
+    """
     from genslim.stepping import open_source, working_on
 
     console = common.console()
@@ -147,11 +154,20 @@ def take_step(source: str | None, step: Step, common: Common, *, following: str)
         return
     with working_on(source, common) as place:
         console.heading(f"{step.name} {place.generator.label}")
-        result = step(place.generator, console, checkpoint=place.run.checkpoint)
-        saved = place.run.append(result, step.name, parent=place.parent)
+        name, failed = step.name, None
+        try:
+            result = step(place.generator, console, checkpoint=place.run.checkpoint)
+        except GateFailed as error:
+            if error.kept is None:
+                raise
+            result, name, failed = error.kept, f"{name}-{REJECTED}", error
+        saved = place.run.append(result, name, parent=place.parent)
     show(saved, console)
     record = saved.steps[-1]
     facts = {"step": record.name, "parameters": record.parameters, "report": record.report}
+    if failed is not None:
+        console.finish({**facts, "passed": False}, wrote=None, following=None)
+        raise GateFailed(failed.message, hint=f"kept as {saved.path}; {step.remedy}")
     console.finish(facts, wrote=str(saved.path), following=following)
 
 
@@ -167,3 +183,14 @@ def show(generator: Generator, console: Console) -> None:
         elif not isinstance(value, list | dict):
             rows.append([key.replace("_", " "), str(value)])
     console.table(["", generator.steps[-1].name], rows, numbers=False)
+    if layers := report.get("layers"):
+        titles = list(layers[0])
+        cells = [[said(row[title]) for title in titles] for row in layers]
+        console.table([title.replace("_", " ") for title in titles], cells)
+
+
+def said(value: object) -> str:
+    """A figure of a table as text."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compress.followers import Followers
 from genslim.generator import Generator, run_module
-from genslim.inputs import Inputs
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU)
 """Activations that don't care about shapes."""
@@ -76,42 +76,20 @@ def projections(module: nn.Module, generator: Generator) -> dict[str, Projection
     The norm and the activation after it are found by running the module, and taken along where
     its pictures stay the same.
     """
-    inputs = Inputs(generator.signature, "validation").draw(4)
-    calls: list[tuple[str, Tensor, Tensor]] = []  # kept, so that no tensor's place is used again
-    handles = [
-        leaf.register_forward_hook(lambda _, x, y, name=name: calls.append((name, x[0], y)))
-        for name, leaf in module.named_modules()
-        if not list(leaf.children())
-    ]
-    expected = run_module(module, generator.signature, inputs)
-    for handle in handles:
-        handle.remove()
-
-    def follower(of: Tensor, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> str | None:
-        names = []
-        for name, x, y in calls:
-            if x is of:
-                names.append(name)
-                if y is of:  # done in place: what follows sees another value
-                    break
-        alone = len(names) == 1 and isinstance(module.get_submodule(names[0]), kind)
-        return names[0] if alone else None
-
+    runs = Followers(module, generator)
     found = {}
     for name, layer in module.named_modules():
-        seen = [(x, y) for called, x, y in calls if called == name]
+        seen = runs.seen(name)
         if not isinstance(layer, nn.ConvTranspose2d) or not seen or not is_projection(layer):
             continue
         if any(x.shape[2:] != (1, 1) for x, _ in seen):
             continue
-        output = seen[0][1]
-        norm = follower(output, nn.BatchNorm2d)
-        normed = next(y for called, _, y in calls if called == norm) if norm else output
-        activation = follower(normed, ELEMENTWISE)
+        norm = runs.after(name, nn.BatchNorm2d)
+        activation = runs.after(norm or name, ELEMENTWISE)
         found[name] = Projection(name)
         for candidate in (Projection(name, norm, activation), Projection(name, norm)):
-            images = run_module(candidate(module), generator.signature, inputs)
-            if float((images - expected).abs().max()) <= TOLERANCE * generator.signature.data_range:
+            images = run_module(candidate(module), generator.signature, runs.inputs)
+            if float((images - runs.images).abs().max()) <= TOLERANCE * generator.signature.data_range:
                 found[name] = candidate
                 break
     return found

@@ -1,21 +1,21 @@
 """Quantization: INT8 as one Q/DQ ONNX graph, FP16 as half-precision weights.
 
-INT8 is post-training quantization (:mod:`compress.qdq`). Before it, the weights may be trained for
-a short while as if they were quantized already, with the original as the teacher; both results are
-tried on the target and the better one is kept.
+INT8 goes in stages (:mod:`compress.quantization.int8`), each measured on the target and kept where
+it paid. With ``min_ssim`` the result is a promise: layers that cost too much stay in floating point
+(:mod:`compress.quantization.mixing`), and what can't hold it fails.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.step import Outcome, Step
 from genslim.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from compress.quantization.int8 import Int8, Rounded
+    from compress.quantization.mixing import Mixed
     from genslim.console import Console
     from genslim.generator import Generator
 
@@ -25,18 +25,46 @@ class Quantize(Step):
     """Fewer bits for weights and activations."""
 
     name: ClassVar[str] = "quantize"
+    remedy: ClassVar[str] = "ask for less, train for more --seconds, or use --fp16"
 
     precision: Literal["int8", "fp16"] = "int8"
     """int8: 8-bit products, as a Q/DQ ONNX graph. fp16: half-precision weights, for GPUs."""
+    min_ssim: float | None = None
+    """The mean SSIM to the original that must be kept: layers are left in floating point until it
+    holds."""
     recover: Literal["none", "distill"] = "distill"
-    """How quality is won back before rounding; fp16 needs no recovery."""
+    """Whether weights and ranges are trained as if quantized; fp16 needs no recovery."""
     seconds: float = 20.0
-    """How long recovery takes."""
+    """How long training takes."""
+    rate: float = 0.3
+    """The learning rate of training, as a part of that of recovery after a cut."""
+    quantizer: Literal["auto", "nncf", "onnxruntime"] = "auto"
+    """Whose Q/DQ pairs: auto takes those that the target is fastest with."""
+    activations: Literal["auto", "symmetric", "asymmetric"] = "auto"
+    """Ranges of activations; auto: symmetric for TensorRT alone, which takes no others."""
+    explain: bool = False
+    """Measure for each layer what its rounding costs and gains."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether ranges of activations lie evenly around zero."""
+        tensorrt = self.target.startswith("tensorrt")
+        return self.activations == "symmetric" or (self.activations == "auto" and tensorrt)
 
     def check(self, generator: Generator) -> None:
-        """Check the time, and that there is something to quantize."""
-        if self.seconds <= 0:
+        """Check the numbers, and that there is something to quantize."""
+        if not self.seconds > 0:
             raise UserError(f"seconds {self.seconds} is no time", hint="or use --recover none")
+        if not self.rate > 0:
+            raise UserError(f"rate {self.rate} is no learning rate", hint="try --rate 0.3")
+        if self.min_ssim is not None and not 0 < self.min_ssim < 1:
+            raise UserError(
+                f"SSIM {self.min_ssim} is not between 0 and 1", hint="try --min-ssim 0.95"
+            )
+        if self.precision == "int8" and self.target.startswith("torch"):
+            raise UserError(
+                "PyTorch runs no Q/DQ graph", hint="name a runtime that does: --target openvino"
+            )
         generator.trainable()  # refuses graphs
         if str(generator.dtype) != "torch.float32":
             raise UserError(
@@ -61,65 +89,45 @@ class Quantize(Step):
         return outcome
 
     def to_int8(self, generator: Generator, console: Console) -> Outcome:
-        """Quantize as it is and, where asked, after recovery; keep what is nearer the original."""
-        from compress.qdq import products, quantized_graph
+        """Quantize in stages; then give up what costs too much, where it is asked for."""
+        from compress.quantization.int8 import Int8
 
-        graph = quantized_graph(generator, self.seed)
-        plain = self.ssim_of(generator.variant(module=None, onnx=graph))
-        outcome = Outcome({"module": None}, figures={"ssim_before_recovery": round(plain, 4)})
-        kept = plain
-        if self.recover == "distill":
-            trained = self.recovered(generator, console)
-            again = quantized_graph(generator.variant(module=trained), self.seed)
-            better = self.ssim_of(generator.variant(module=None, onnx=again))
-            outcome.figures["ssim_after_recovery"] = round(better, 4)
-            if better > plain:
-                graph, kept = again, better
-            else:
-                outcome.left.append(
-                    {
-                        "what": "recovery",
-                        "reason": f"SSIM {better:.4f} after it, {plain:.4f} without",
-                    }
-                )
-        outcome.changes["onnx"] = graph
-        outcome.figures["ssim"] = round(kept, 4)
-        rounded, whole = products(graph)
-        outcome.changed = [f"{name}: int8" for name in rounded]
-        outcome.left += [
-            {"what": n, "reason": "the quantizer has no int8 form of it"} for n in whole
+        work = Int8(self, generator, console)
+        best = work.run()
+        mixed = self.mixed(work, best, console)
+        pairs = mixed.pairs
+        outcome = Outcome({"module": None, "onnx": pairs.graph}, figures=work.figures)
+        outcome.figures["ssim"] = round(mixed.ssim, 4)
+        outcome.changed = [f"{p.label}: int8" for p in pairs.products if p.rounded]
+        reasons = dict.fromkeys(work.slow, f"slower in int8 on {self.target}")
+        reasons |= dict.fromkeys(mixed.names, "its rounding costs too much")
+        outcome.left = [
+            {"what": p.label, "reason": reasons.get(p.name, "the quantizer has no int8 form of it")}
+            for p in pairs.products
+            if not p.rounded
         ]
+        if self.min_ssim is not None and mixed.ssim < self.min_ssim:
+            outcome.failure = (
+                f"SSIM {self.min_ssim} can't be held in int8: the best found reads {mixed.ssim:.4f}"
+            )
         return outcome
 
-    def recovered(self, generator: Generator, console: Console) -> nn.Module:
-        """A copy of the module trained with rounding in its forward pass."""
-        from compress.batches import usual_rate
-        from compress.checkpoint import current
-        from compress.distill import distill
-        from compress.fake_quant import fake_quantized
-        from compress.qdq import calibration_batch
-        from genslim.generator import run_module
-        from genslim.inputs import Inputs
+    def mixed(self, work: Int8, best: Rounded, console: Console) -> Mixed:
+        """What is left of the rounding where SSIM asks for it; and the table, where asked for."""
+        from compress.quantization.layers import layer_times, table
+        from compress.quantization.mixing import Mixed, costs_of, hold
 
-        student = generator.trainable()
-        stream = Inputs(generator.signature, "calibration", self.seed)
-        with fake_quantized(student) as hooks:
-            student.eval()
-            for _ in range(4):
-                run_module(student, generator.signature, stream.draw(calibration_batch(generator)))
-            for hook in hooks:
-                hook.learning = False
-            distill(
-                student,
-                generator.original,
-                seconds=self.seconds,
-                seed=self.seed,
-                # Somewhat lower: gradients pass the rounding as if it were not there.
-                learning_rate=0.7 * usual_rate(generator.signature),
-                adapt_norms=False,
-                exact=True,  # bf16 would round once more
-                checkpoint=current(),
-                console=console,
-                what="training as if quantized",
-            )
-        return student
+        found = Mixed(best.pairs, best.ssim)
+        missing = self.min_ssim is not None and best.ssim < self.min_ssim
+        if not missing and not self.explain:
+            return found
+        costs = costs_of(best.pairs, best.ssim, work.ssim_of, console)
+        times = layer_times(work.plain, best.pairs, self.settled_target(work.plain))
+        if missing:
+            assert self.min_ssim is not None
+            savings = {name: before - after for name, (before, after) in times.items()}
+            found = hold(best.pairs, best.ssim, self.min_ssim, work.ssim_of, costs, savings)
+        if self.explain:
+            rows: list[dict[str, Any]] = table(found.pairs, costs, times)
+            work.figures["layers"] = rows
+        return found

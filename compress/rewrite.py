@@ -38,7 +38,10 @@ class Rewrite(Step):
         if not rewrites:
             outcome.figures["note"] = "no layer can be rewritten"
             return outcome
-        candidates = {name: rewrite.make(module) for name, rewrite in rewrites.items()}
+        candidates = {
+            name: generator.variant(module=rewrite.make(module))
+            for name, rewrite in rewrites.items()
+        }
         target = self.settled_target(generator)
         trials = race(generator, candidates, target, console)
         chosen = {name for name, trial in trials.items() if trial.gained}
@@ -52,13 +55,15 @@ class Rewrite(Step):
             result = rewrites[name].make(result)
         if len(chosen) > 1:  # together they may gain less than the best of them alone
             best = min(chosen, key=lambda name: trials[name].ratio)
-            together = race(generator, {"all": result}, target, console)["all"]
+            together = race(
+                generator, {"all": generator.variant(module=result)}, target, console
+            )["all"]
             if together.ratio > trials[best].ratio:
                 outcome.left += [
                     {"what": name, "reason": f"faster alone, but not with {best}"}
                     for name in sorted(chosen - {best})
                 ]
-                chosen, result = {best}, candidates[best]
+                chosen, result = {best}, rewrites[best].make(module)
         outcome.changes["module"] = result
         outcome.changed = [
             f"{name}: {rewrites[name].what}, {trials[name]}" for name in sorted(chosen)

@@ -131,7 +131,12 @@ class Separator:
         trials: dict[str, Trial] = {}
         for start in range(0, len(self.shapes), AT_ONCE):
             some = self.shapes[start : start + AT_ONCE]
-            candidates = {alike[0]: with_swapped(self.module, alike, blank) for alike in some}
+            candidates = {
+                alike[0]: self.generator.variant(
+                    module=with_swapped(self.module, alike, blank), onnx=None
+                )
+                for alike in some
+            }
             found = trial.race(self.generator, candidates, target, self.console)
             trials |= {name: found[alike[0]] for alike in some for name in alike}
         return trials

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genslim.console import SILENT, Console
-from genslim.errors import GenslimError, UserError
+from genslim.errors import GateFailed, GenslimError, UserError
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Outcome:
     """What was left whole: ``{"what": …, "reason": …}``."""
     figures: dict[str, Any] = field(default_factory=dict)
     """Everything else worth keeping: SSIM before and after recovery, seconds, latencies."""
+    failure: str = ""
+    """Why the result is not good enough; empty where it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Step(ABC):
     """One change to a generator."""
 
     name: ClassVar[str]
+    remedy: ClassVar[str] = "ask for less"
+    """What to do about a result that is not good enough."""
 
     seed: int = 0
     """Seed of every random choice and of the inputs that the step is fitted on."""
@@ -69,6 +73,7 @@ class Step(ABC):
 
         Raises:
             UserError: the step can't do what was asked of this generator.
+            GateFailed: the result is not good enough; the error holds it.
         """
         import torch
 
@@ -98,6 +103,8 @@ class Step(ABC):
             "parameters": [before.parameters, after.parameters],
             "macs": [before.macs, after.macs],
         }
+        if outcome.failure:
+            raise GateFailed(outcome.failure, hint=self.remedy, kept=result)
         return result
 
     @abstractmethod

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from torch import nn
-
 from genslim.console import Console
 from genslim.generator import Generator
 from genslim.inputs import Inputs
@@ -23,11 +21,11 @@ ROUNDS = 15
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate's latency on the target, beside the unchanged generator's in the same rounds."""
+    """A candidate's latency on the target, beside the baseline's in the same rounds."""
 
     milliseconds: float
     ratio: float
-    """Of its latency to the unchanged generator's: less than 1 is faster."""
+    """Of its latency to the baseline's: less than 1 is faster."""
 
     @property
     def gained(self) -> bool:
@@ -39,26 +37,24 @@ class Trial:
 
 
 def race(
-    generator: Generator, candidates: Mapping[str, nn.Module], target: Target, console: Console
+    baseline: Generator, candidates: Mapping[str, Generator], target: Target, console: Console
 ) -> dict[str, Trial]:
-    """Time every candidate module in place of the generator's own.
+    """Time every candidate beside the baseline.
 
     Args:
-        generator: unchanged; the baseline.
-        candidates: modules with the same signature, by name.
+        baseline: what they are compared with.
+        candidates: generators with the same signature, by name.
         target: settled.
         console: shows progress.
     """
     backend = runtime(target.runtime)
     assert target.batch is not None
-    inputs = Inputs(generator.signature, "timing").draw(target.batch)
+    inputs = Inputs(baseline.signature, "timing").draw(target.batch)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-    assert generator.module is not None
     with ExitStack() as stack, console.progress("timing candidates", len(candidates) + 1) as bar:
         sessions = {}
-        for name, module in {"": generator.module, **candidates}.items():
-            session = backend.open(generator.variant(module=module, onnx=None), target)
-            sessions[name] = stack.enter_context(session)
+        for name, candidate in {"": baseline, **candidates}.items():
+            sessions[name] = stack.enter_context(backend.open(candidate, target))
             bar.advance(note=name)
         samples = interleave(
             {name: lambda s=s: s.run(arrays) for name, s in sessions.items()},  # type: ignore[misc]

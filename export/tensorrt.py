@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from export.exporter import Exporter, Product
 from export.graph import beyond_half, graph_of, kind_of
-from export.signed import signed
+from genslim.signs import signed
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator

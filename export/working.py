@@ -11,7 +11,7 @@ from pathlib import Path
 from export.exporter import Exporter
 from genslim.command import Common
 from genslim.errors import GateFailed
-from genslim.run import Run
+from genslim.run import REJECTED, Run
 from genslim.stepping import existing_artifact, open_source, working_on
 from genslim.storage import TEMPORARY, write_errors
 
@@ -40,7 +40,7 @@ def export_source(exporter: Exporter, source: str | None, common: Common) -> Non
         rejected = bool(exported.failures)
         saved = place.run.append(
             exported.generator,
-            f"{exporter.name}-rejected" if rejected else exporter.name,
+            f"{exporter.name}-{REJECTED}" if rejected else exporter.name,
             parent=place.parent,
             kind="export",
         )

@@ -5,6 +5,11 @@ Every message says what was asked and what exists; ``hint`` says what to do next
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genslim.generator import Generator
+
 
 class GenslimError(Exception):
     """The base of all errors this package raises on purpose."""
@@ -24,9 +29,21 @@ class UserError(GenslimError):
 
 
 class GateFailed(GenslimError):
-    """Everything ran, and the result is not good enough."""
+    """Everything ran, and the result is not good enough.
+
+    Args:
+        message: what was asked and what came out.
+        hint: what to do.
+        kept: the result as it is, where there is one.
+    """
 
     exit_status = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, kept: Generator | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kept = kept
 
 
 class MissingDependency(GenslimError):

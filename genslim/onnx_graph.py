@@ -10,14 +10,17 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genslim.errors import GenslimError, UserError
 from genslim.signature import BATCH, Signature
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
     from torch import nn
     from torch.export import ExportedProgram
 
@@ -149,6 +152,40 @@ def load_model(blob: bytes) -> onnx.ModelProto:
             "this is no ONNX model: it has no inputs or outputs", hint="export it again"
         )
     return model
+
+
+def put_constants(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
+    """Give a model initializers, in the place of those of the same names."""
+    from onnx import numpy_helper
+
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in values]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in values.items()
+    )
+
+
+def drop_dead(model: onnx.ModelProto) -> None:
+    """Remove nodes and initializers that no output depends on."""
+    used = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(node.input)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    drop_unused_constants(model)
+
+
+def drop_unused_constants(model: onnx.ModelProto) -> None:
+    """Remove initializers that nothing reads."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 def fixed_sides(blob: bytes, signature: Signature) -> dict[str, int]:

@@ -25,6 +25,8 @@ RUNS = Path("runs")
 
 NUMBERED = re.compile(r"(\d\d)-([a-z0-9][a-z0-9-]*)")
 LOCK = ".lock"
+REJECTED = "rejected"
+"""The end of the name of an artifact that was not good enough: kept, and gone on from by nobody."""
 CHECKPOINT = ".unfinished.safetensors"
 """Long work that was interrupted. No leftover: its name does not begin with ``TEMPORARY``."""
 
@@ -57,12 +59,14 @@ class Run:
 
     @property
     def newest(self) -> Path:
-        """The newest artifact that is not an export: what the next command starts from.
+        """The newest artifact that is no export and was not rejected: where the next command starts.
 
         Raises:
             UserError: the run is empty.
         """
         for path in reversed(self.artifacts):
+            if path.name.endswith(f"-{REJECTED}"):
+                continue
             if artifact.read_record(path)["kind"] != "export":
                 return path
         raise UserError(f"the run {self.path} holds no artifact", hint="start one: compress prune")

@@ -20,7 +20,7 @@ from conftest import Cli
 from onnx import TensorProto, helper, numpy_helper
 
 from export import TensorRt
-from export.signed import signed
+from genslim.signs import signed
 from export.tensorrt import build, inspect, refusals, side_range
 from genslim import artifact
 from genslim.errors import GenslimError, MissingDependency, UserError

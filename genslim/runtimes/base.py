@@ -37,6 +37,15 @@ class Execution:
         return f"{self.runtime} {self.precision}"
 
 
+@dataclass(frozen=True)
+class Timed:
+    """An operation that a runtime executed."""
+
+    names: tuple[str, ...]
+    """Of the graph's nodes and constants that went into it, as far as the runtime tells."""
+    milliseconds: float
+
+
 class Session(ABC):
     """A generator ready to run. Use it as a context manager, or close it."""
 
@@ -52,6 +61,13 @@ class Session(ABC):
         Returns:
             A float32 array for each output.
         """
+
+    def timed(self, inputs: Arrays) -> list[Timed]:  # noqa: ARG002
+        """Run once and say how long each operation took; empty where the runtime does not tell.
+
+        Sessions opened with ``profile`` alone tell; it costs some time itself.
+        """
+        return []
 
     def close(self) -> None:  # noqa: B027  most sessions hold nothing
         """Give back what the session holds."""
@@ -85,12 +101,13 @@ class Runtime(ABC):
         """Whether it can run this generator at all: a module, a graph, an engine."""
 
     @abstractmethod
-    def open(self, generator: Generator, target: Target) -> Session:
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:
         """Make a session.
 
         Args:
             generator: what to run.
             target: settled: its batch and threads are filled in.
+            profile: let :meth:`Session.timed` tell how long operations take, where it can.
 
         Raises:
             MissingDependency: the runtime can't be used on this machine.

@@ -45,7 +45,7 @@ class OnnxRuntime(Runtime):
         """Everything that is a graph or can be exported to one."""
         return generator.onnx is not None or generator.module is not None
 
-    def open(self, generator: Generator, target: Target) -> Session:
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:
         """Optimise the graph and run it with ``target.threads`` threads."""
         from genslim.onnx_graph import onnx_of
 
@@ -55,13 +55,13 @@ class OnnxRuntime(Runtime):
             raise UserError(
                 "ONNX Runtime's CPU provider has no bf16", hint="use openvino, or precision=auto"
             )
-        return OnnxRuntimeSession(onnx_of(generator), target)
+        return OnnxRuntimeSession(onnx_of(generator), target, profile)
 
 
 class OnnxRuntimeSession(Session):
     """One InferenceSession; its provider is checked, because it falls back without an error."""
 
-    def __init__(self, model: bytes, target: Target) -> None:
+    def __init__(self, model: bytes, target: Target, profile: bool = False) -> None:
         import onnxruntime
 
         from genslim.onnx_graph import float_type

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genslim.errors import GenslimError, MissingDependency
-from genslim.runtimes.base import Arrays, Execution, Runtime, Session, in_parts
+from genslim.runtimes.base import Arrays, Execution, Runtime, Session, Timed, in_parts
+from genslim.signs import unsigned
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -47,15 +48,15 @@ class OpenVino(Runtime):
             or generator.module is not None
         )
 
-    def open(self, generator: Generator, target: Target) -> Session:
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:
         """Compile for the CPU with ``target.threads`` threads, tuned for latency."""
         from genslim.onnx_graph import onnx_of
 
         self.require()
         self.require_takes(generator)
         if "model.xml" in generator.files:
-            return OpenVinoSession(str(generator.files["model.xml"]), generator, target)
-        return OpenVinoSession(onnx_of(generator), generator, target)
+            return OpenVinoSession(str(generator.files["model.xml"]), generator, target, profile)
+        return OpenVinoSession(unsigned(onnx_of(generator)), generator, target, profile)
 
 
 class OpenVinoSession(Session):
@@ -65,7 +66,9 @@ class OpenVinoSession(Session):
     faster on the reference DCGAN in int8.
     """
 
-    def __init__(self, model: bytes | str, generator: Generator, target: Target) -> None:
+    def __init__(
+        self, model: bytes | str, generator: Generator, target: Target, profile: bool = False
+    ) -> None:
         import openvino
 
         self._core: Any = openvino.Core()
@@ -76,6 +79,8 @@ class OpenVinoSession(Session):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": target.threads,
         }
+        if profile:
+            self._settings["PERF_COUNT"] = True
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
         self._requests: dict[int | None, Any] = {}
@@ -138,6 +143,20 @@ class OpenVinoSession(Session):
             for index, name in enumerate(self._outputs)
         }
 
+    def timed(self, inputs: Arrays) -> list[Timed]:
+        """Run once; the time of each operation, named by what OpenVINO fused into it."""
+        if "PERF_COUNT" not in self._settings:
+            return []
+        self.run(inputs)
+        batch: int | None = len(next(iter(inputs.values())))
+        request = self._requests[batch if batch in self._requests else None]
+        names = names_of_operations(request.get_compiled_model())
+        return [
+            Timed(names.get(info.node_name, (info.node_name,)), info.real_time.total_seconds() * 1e3)
+            for info in request.get_profiling_info()
+            if info.status == info.Status.EXECUTED
+        ]
+
     def close(self) -> None:
         """Release the compiled models."""
         self._requests.clear()
@@ -172,6 +191,18 @@ def require_bf16(core: Any) -> None:
         raise MissingDependency(
             f"this CPU has no bf16 ({name})", hint="precision=auto computes in fp32 here"
         )
+
+
+def names_of_operations(compiled: Any) -> dict[str, tuple[str, ...]]:
+    """What each operation of the compiled graph was made of: nodes, and constants that it reads."""
+    found = {}
+    for op in compiled.get_runtime_model().get_ops():
+        info = op.get_rt_info()
+        names = info["originalLayersNames"].value.split(",") if "originalLayersNames" in info else []
+        read = [source.get_node() for source in op.input_values()]
+        names += [node.get_friendly_name() for node in read if not node.input_values()]
+        found[op.get_friendly_name()] = tuple(names)
+    return found
 
 
 def executed_precision(compiled: Any) -> str:

@@ -77,7 +77,7 @@ class TensorRt(Runtime):
         """Engines."""
         return "engine.plan" in generator.files
 
-    def open(self, generator: Generator, target: Target) -> Session:
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:  # noqa: ARG002
         """Raise MissingDependency."""
         self.require()
         raise AssertionError("unreachable: require() raised")

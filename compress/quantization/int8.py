@@ -1,0 +1,210 @@
+"""INT8 in stages, each kept only where it paid.
+
+Where the pairs go is raced on the target. Then come the stages that are quick: ranges chosen by the
+picture, channels of unlike range made alike. Training follows where it is asked for; and if all that
+is not enough, the products whose rounding costs most stay in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from compress.batches import usual_rate
+from compress.norm_folding import without_batch_norms
+from compress.quantization.calibration import calibration, histograms_of
+from compress.quantization.equalization import equalized
+from compress.quantization.layers import layer_times
+from compress.quantization.pairs import Pairs
+from compress.quantization.placement import PLACEMENTS, Placement
+from compress.quantization.ranges import CHOICES
+from compress.quantization.training import Rounding
+from compress.trial import race
+from genslim.errors import UserError
+from genslim.generator import Generator
+from genslim.onnx_graph import onnx_of
+from genslim.target import Target
+
+if TYPE_CHECKING:
+    from compress.quantize import Quantize
+    from genslim.console import Console
+
+RUNS_GRAPHS = ("onnxruntime", "openvino")
+"""Runtimes that run a Q/DQ graph here; for others ONNX Runtime stands in."""
+CLEARLY = 0.9
+"""How much faster than with the first pairs, which are the best for the picture, a generator must
+be with others. NNCF's with sums made Real-ESRGAN x4plus-anime 5 % faster, at 0.973 instead of 0.982.
+"""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A generator as a Q/DQ graph."""
+
+    of: Generator
+    """What was rounded: has a module."""
+    pairs: Pairs
+    ssim: float
+    """Mean, to the original, on inputs that nothing is fitted on."""
+    ranges: str = ""
+    """Which of :data:`.ranges.CHOICES`."""
+
+
+class Int8:
+    """One generator on its way to int8.
+
+    Args:
+        step: says what is asked.
+        generator: has a module.
+        console: shows progress.
+    """
+
+    def __init__(self, step: Quantize, generator: Generator, console: Console) -> None:
+        self.step, self.console = step, console
+        module, self.folded = without_batch_norms(generator.trainable().eval(), generator)
+        self.plain = generator.variant(module=module)
+        self.figures: dict[str, Any] = {}
+        """What goes into the step's report."""
+        self.slow: list[str] = []
+        """Products that went back because the target is faster with them in floating point."""
+
+    @cached_property
+    def batches(self) -> list[Mapping[str, Any]]:
+        """Calibration inputs."""
+        return calibration(self.plain.signature, self.step.seed)
+
+    def ssim_of(self, pairs: Pairs) -> float:
+        """Mean SSIM of a graph to the original on inputs that nothing is fitted on."""
+        return self.step.ssim_of(self.plain.variant(module=None, onnx=pairs.graph))
+
+    @cached_property
+    def placement(self) -> Placement:
+        """How the pairs are placed: as the target is fastest."""
+        asked = self.step.quantizer
+        known = {
+            name: place
+            for quantizer, places in PLACEMENTS.items()
+            if asked in ("auto", quantizer)
+            for name, place in places.items()
+        }
+        graph = onnx_of(self.plain)
+        target = self.target
+        candidates = {}
+        with self.console.progress("placing Q/DQ pairs", len(known)) as bar:
+            for name, place in known.items():
+                try:
+                    pairs = Pairs(place(graph, self.batches[:1]), graph)
+                except Exception as error:  # a quantizer raises what it likes
+                    reason = " ".join(str(error).split())[:120]
+                    self.figures.setdefault("quantizers_that_failed", {})[name] = reason
+                    continue
+                if any(product.rounded for product in pairs.products):
+                    candidates[name] = self.plain.variant(module=None, onnx=pairs.graph)
+                bar.advance(note=name)
+        if not candidates:
+            raise UserError(
+                f"nothing of {self.plain.label} could be quantized",
+                hint="it needs convolutions or matrix products; try --fp16",
+            )
+        first = next(iter(candidates))
+        if target.runtime not in RUNS_GRAPHS:
+            self.figures["quantizer"] = first
+            return known[first]
+        trials = race(self.plain.variant(onnx=graph), candidates, target, self.console)
+        fastest = min(trials, key=lambda name: trials[name].ratio)
+        best = fastest if trials[fastest].ratio < CLEARLY * trials[first].ratio else first
+        self.figures["quantizer"] = best
+        self.figures["latency_ratio"] = {n: round(t.ratio, 3) for n, t in trials.items()}
+        if trials[best].ratio > 1:
+            self.console.warn(f"int8 is slower than float on {target}: {trials[best]}")
+        return known[best]
+
+    def ranged(self, generator: Generator) -> list[Rounded]:
+        """The generator rounded, with ranges chosen in each of the ways there are."""
+        graph = onnx_of(generator)
+        pairs = Pairs(self.placement(graph, self.batches[:1]), graph)
+        seen = histograms_of(pairs, self.batches)
+        found = []
+        with self.console.progress("choosing ranges", len(CHOICES)) as bar:
+            for name, choose in CHOICES.items():
+                ranges = {group: choose(histogram) for group, histogram in seen.items()}
+                if self.step.symmetric:
+                    ranges = {group: chosen.symmetric() for group, chosen in ranges.items()}
+                chosen = pairs.with_ranges(ranges)
+                found.append(Rounded(generator, chosen, self.ssim_of(chosen), name))
+                bar.advance(note=f"{name}: SSIM {found[-1].ssim:.4f}")
+        return found
+
+    def run(self) -> Rounded:
+        """All stages; the best of what they came to."""
+        found = self.ranged(self.plain)
+        best = self.best(found)
+        self.figures["ssim_with_whole_ranges"] = round(found[0].ssim, 4)
+        self.figures["ssim_after_ranges"] = round(best.ssim, 4)
+        module, groups = equalized(
+            self.plain, self.plain.trainable(), self.step.seed, self.console
+        )
+        self.figures["equalized_groups"] = 0
+        if groups:
+            equal = self.best(self.ranged(self.plain.variant(module=module)))
+            self.figures["ssim_after_equalization"] = round(equal.ssim, 4)
+            if equal.ssim > best.ssim:
+                self.figures["equalized_groups"] = len(groups)
+                best = equal
+        if self.step.recover == "distill":
+            trained = self.trained(best)
+            self.figures["ssim_after_training"] = round(trained.ssim, 4)
+            best = self.best([best, trained])
+        self.figures["ranges"] = best.ranges
+        return self.slow_layers_back(best)
+
+    @cached_property
+    def target(self) -> Target:
+        """Where it will run, settled."""
+        return self.step.settled_target(self.plain)
+
+    def slow_layers_back(self, best: Rounded) -> Rounded:
+        """Products that are slower in int8 back in floating point, where that makes all faster."""
+        times = layer_times(best.of, best.pairs, self.target)
+        slow = [name for name, (before, after) in times.items() if after > before]
+        if not slow:
+            return best
+        pairs = best.pairs.without(slow)
+        candidate = self.plain.variant(module=None, onnx=pairs.graph)
+        baseline = self.plain.variant(module=None, onnx=best.pairs.graph)
+        trial = race(baseline, {"": candidate}, self.target, self.console)[""]
+        if not trial.gained:
+            return best
+        self.slow = slow
+        return replace(best, pairs=pairs, ssim=self.ssim_of(pairs))
+
+    def trained(self, start: Rounded) -> Rounded:
+        """The same after training with rounding in the forward pass."""
+        from compress.checkpoint import current
+        from compress.distill import distill
+
+        student = start.of.trainable()
+        rounding = Rounding(student, start.pairs)
+        with rounding.applied():
+            done = distill(
+                student,
+                start.of.original,
+                seconds=self.step.seconds,
+                seed=self.step.seed,
+                # Lower: gradients pass the rounding as if it were not there.
+                learning_rate=self.step.rate * usual_rate(start.of.signature),
+                adapt_norms=False,
+                exact=True,  # bf16 would round once more
+                checkpoint=current(),
+                console=self.console,
+                what="training as if quantized",
+            )
+        self.figures["training_steps"] = done.steps
+        pairs = rounding.learned()
+        return replace(start, pairs=pairs, ssim=self.ssim_of(pairs))
+
+    def best(self, found: list[Rounded]) -> Rounded:
+        """The one whose pictures are nearest to the original's; the first of equals."""
+        return max(found, key=lambda each: round(each.ssim, 4))
