@@ -154,7 +154,8 @@ def take_step(source: str | None, step: Step, common: Common, *, following: str)
         return
     with working_on(source, common) as place:
         console.heading(f"{step.name} {place.generator.label}")
-        name, failed = step.name, None
+        name = step.name
+        failed: GateFailed | None = None
         try:
             result = step(place.generator, console, checkpoint=place.run.checkpoint)
         except GateFailed as error:

@@ -54,7 +54,9 @@ def without_batch_norms(module: nn.Module, generator: Generator) -> tuple[nn.Mod
 
 def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:
     """One layer that computes what both do."""
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm)
+    assert isinstance(layer, CONVOLUTIONS)
     transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)
     return fuse_conv_bn_eval(layer, norm, transpose=transposed)

@@ -89,7 +89,10 @@ def projections(module: nn.Module, generator: Generator) -> dict[str, Projection
         found[name] = Projection(name)
         for candidate in (Projection(name, norm, activation), Projection(name, norm)):
             images = run_module(candidate(module), generator.signature, runs.inputs)
-            if float((images - runs.images).abs().max()) <= TOLERANCE * generator.signature.data_range:
+            if (
+                float((images - runs.images).abs().max())
+                <= TOLERANCE * generator.signature.data_range
+            ):
                 found[name] = candidate
                 break
     return found

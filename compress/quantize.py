@@ -42,6 +42,8 @@ class Quantize(Step):
     """Whose Q/DQ pairs: auto takes those that the target is fastest with."""
     activations: Literal["auto", "symmetric", "asymmetric"] = "auto"
     """Ranges of activations; auto: symmetric for TensorRT alone, which takes no others."""
+    revert: bool = True
+    """Whether layers that are slower in int8 on the target stay in floating point."""
     explain: bool = False
     """Measure for each layer what its rounding costs and gains."""
 
@@ -126,7 +128,7 @@ class Quantize(Step):
         if missing:
             assert self.min_ssim is not None
             savings = {name: before - after for name, (before, after) in times.items()}
-            found = hold(best.pairs, best.ssim, self.min_ssim, work.ssim_of, costs, savings)
+            found = hold(found, self.min_ssim, work.ssim_of, costs, savings)
         if self.explain:
             rows: list[dict[str, Any]] = table(found.pairs, costs, times)
             work.figures["layers"] = rows

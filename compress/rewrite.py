@@ -55,9 +55,9 @@ class Rewrite(Step):
             result = rewrites[name].make(result)
         if len(chosen) > 1:  # together they may gain less than the best of them alone
             best = min(chosen, key=lambda name: trials[name].ratio)
-            together = race(
-                generator, {"all": generator.variant(module=result)}, target, console
-            )["all"]
+            together = race(generator, {"all": generator.variant(module=result)}, target, console)[
+                "all"
+            ]
             if together.ratio > trials[best].ratio:
                 outcome.left += [
                     {"what": name, "reason": f"faster alone, but not with {best}"}

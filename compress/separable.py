@@ -197,7 +197,8 @@ class Search:
         if any(sorted(layers) == sorted(alike) for alike in self.separator.shapes):
             return self.trials[layers[0]]  # this very set was timed
         target = self.step.settled_target(self.generator)
-        return trial.race(self.generator, {"all": module}, target, self.console)["all"]
+        candidate = self.generator.variant(module=module)
+        return trial.race(self.generator, {"all": candidate}, target, self.console)["all"]
 
     def quality(self, module: nn.Module) -> float:
         """Mean SSIM to the original on inputs that nothing is fitted on."""

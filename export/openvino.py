@@ -14,7 +14,7 @@ from genslim.errors import GenslimError
 from genslim.generator import Generator
 from genslim.onnx_graph import fixed_sides
 from genslim.runtimes import runtime
-from genslim.signs import unsigned
+from genslim.signs import for_openvino
 from genslim.storage import write_errors
 
 
@@ -38,7 +38,7 @@ class OpenVino(Exporter):
         """Convert the graph and save it."""
         import openvino
 
-        graph = unsigned(graph_of(generator, "auto"))
+        graph = for_openvino(graph_of(generator, "auto"))
         kind = kind_of(graph)
         try:
             model = openvino.Core().read_model(graph)

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal
 
 from export.exporter import Exporter, Product
 from export.graph import beyond_half, graph_of, kind_of
-from genslim.signs import signed
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator
@@ -26,6 +25,7 @@ from genslim.onnx_graph import fixed_sides
 from genslim.runtimes.tensorrt import TensorRt as Runtime
 from genslim.runtimes.tensorrt import find_tensorrt, quiet_logger
 from genslim.signature import BATCH, Images, Input, Signature
+from genslim.signs import signed
 from genslim.storage import write_whole
 from genslim.target import Target
 

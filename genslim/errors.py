@@ -5,10 +5,7 @@ Every message says what was asked and what exists; ``hint`` says what to do next
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from genslim.generator import Generator
+from typing import Any
 
 
 class GenslimError(Exception):
@@ -34,14 +31,12 @@ class GateFailed(GenslimError):
     Args:
         message: what was asked and what came out.
         hint: what to do.
-        kept: the result as it is, where there is one.
+        kept: the generator as it came out, where there is one.
     """
 
     exit_status = 1
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, kept: Generator | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, kept: Any = None) -> None:
         super().__init__(message, hint=hint)
         self.kept = kept
 

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def newest(self) -> Path:
-        """The newest artifact that is no export and was not rejected: where the next command starts.
+        """The newest artifact that commands go on from: no export, and not rejected.
 
         Raises:
             UserError: the run is empty.

@@ -33,10 +33,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder: runs are made below the working folder."""
+    """Every test works in an empty folder, and has an empty cache."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("GENSLIM_CACHE", str(tmp_path / "cache"))
     return folder
 
 

@@ -1,21 +1,25 @@
-"""Quantization: what the graph holds, what runs it, and that recovery never makes it worse."""
+"""The quantize step: what the graph holds, what runs it, and the promise that SSIM is kept."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from conftest import Cli
 
-from compress.fake_quant import fake_quantized
-from compress.qdq import before_decisions, products
+from compress.quantization.pairs import Pairs
+from compress.quantization.placement import before_decisions
 from compress.quantize import Quantize
-from genslim.errors import UserError
+from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.loading import load
 from genslim.metrics import ssim
 from genslim.onnx_graph import load_model
+from genslim.run import Run
 from genslim.runtimes import runtime
 from genslim.size import size_of
 from genslim.target import Target
@@ -23,16 +27,15 @@ from genslim.target import Target
 
 @pytest.fixture(scope="module")
 def quantized() -> Generator:
-    """The shipped DCGAN in int8, recovered for two seconds."""
-    return Quantize("int8", seconds=2)(load("dcgan-mnist"))
+    """The shipped DCGAN in int8, trained for two seconds."""
+    return Quantize("int8", seconds=2, explain=True, revert=False)(load("dcgan-mnist"))
 
 
 def test_every_product_is_int8(quantized: Generator) -> None:
     assert quantized.onnx is not None
     assert quantized.module is None
-    rounded, whole = products(quantized.onnx)
-    assert len(rounded) == 4
-    assert whole == []
+    products = Pairs(quantized.onnx, quantized.onnx).products
+    assert [product.rounded for product in products] == [True] * 4
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -45,12 +48,25 @@ def test_the_graph_runs_and_keeps_the_picture(quantized: Generator, name: str) -
         arrays = session.run({n: t.numpy() for n, t in inputs.items()})
     images = torch.from_numpy(arrays["images"])
     expected = quantized.original(inputs)
-    assert float(ssim(images, expected, data_range=2.0).mean()) > 0.95
+    assert float(ssim(images, expected, data_range=2.0).mean()) > 0.99
 
 
-def test_the_better_of_both_results_is_kept(quantized: Generator) -> None:
+def test_the_best_stage_is_kept_and_each_is_shown(quantized: Generator) -> None:
     report = quantized.steps[-1].report
-    assert report["ssim"] == max(report["ssim_before_recovery"], report["ssim_after_recovery"])
+    stages = ("ranges", "equalization", "training")
+    assert report["ssim"] == max(report[f"ssim_after_{stage}"] for stage in stages)
+    assert report["ssim"] >= report["ssim_with_whole_ranges"]
+    assert report["quantizer"] in report["latency_ratio"]
+
+
+def test_every_layer_is_explained(quantized: Generator) -> None:
+    rows = quantized.steps[-1].report["layers"]
+    assert [row["layer"] for row in rows] == ["net.0", "net.3", "net.6", "net.9"]
+    for row in rows:
+        assert row["precision"] == "int8"
+        assert abs(row["ssim_cost"]) < 0.01
+        assert row["int8_ms"] > 0
+        assert row["float_ms"] > 0
 
 
 def test_macs_stay_and_a_graph_is_no_longer_trainable(quantized: Generator) -> None:
@@ -69,28 +85,6 @@ def test_half_precision_keeps_the_picture(tiny_gan: Generator) -> None:
         Quantize("int8")(half)
 
 
-def test_rounding_in_training_is_rounding_and_leaves_no_trace() -> None:
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.ConvTranspose2d(4, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 3, 3))
-    x = torch.randn(2, 4, 5, 5)
-    plain = layers(x)
-    keys = set(layers.state_dict())
-    with fake_quantized(layers) as hooks:
-        layers(x)
-        for hook in hooks:
-            hook.learning = False
-        weight = layers[0].weight.detach()
-        levels = [len(np.unique(weight[:, channel].numpy())) for channel in range(6)]
-        assert max(levels) <= 255
-        rounded = layers(x)
-        rounded.square().mean().backward()
-        assert not torch.equal(rounded, plain)
-        assert torch.allclose(rounded, plain, atol=0.1)
-    assert set(layers.state_dict()) == keys
-    assert torch.allclose(layers(x), plain)
-    assert layers[0].weight.requires_grad
-
-
 def test_what_decides_is_left_exact(quantized: Generator) -> None:
     """The class is read off the latent by a comparison: rounded latents would change it."""
     assert quantized.onnx is not None
@@ -99,3 +93,59 @@ def test_what_decides_is_left_exact(quantized: Generator) -> None:
     feeding = [node for node in graph.node if node.name in names]
     assert {node.op_type for node in feeding} >= {"Equal", "ReduceMax", "Slice"}
     assert not any("Quantize" in node.op_type for node in feeding)
+
+
+def test_layers_are_given_up_until_ssim_holds(tiny_gan: Generator) -> None:
+    settings: dict[str, Any] = {"recover": "none", "revert": False, "quantizer": "onnxruntime"}
+    plain = Quantize(**settings)(tiny_gan).steps[-1].report
+    assert not plain["left"]
+    least = plain["ssim"] + 0.2 * (1 - plain["ssim"])
+    report = Quantize(**settings, min_ssim=least)(tiny_gan).steps[-1].report
+    assert report["ssim"] >= round(least, 4)
+    whole = [item["what"] for item in report["left"]]
+    assert 0 < len(whole) < 4
+    assert all("costs too much" in item["reason"] for item in report["left"])
+
+
+def test_what_cannot_be_held_fails_and_is_kept(tiny_gan: Generator) -> None:
+    with pytest.raises(GateFailed, match=r"SSIM 0\.999999 can't be held in int8") as caught:
+        Quantize(recover="none", min_ssim=0.999999)(tiny_gan)
+    kept = caught.value.kept
+    assert kept is not None
+    assert kept.onnx is not None
+    assert any(line.endswith("int8") for line in kept.steps[-1].report["changed"])
+
+
+def test_a_rejected_result_has_its_own_name_and_is_not_gone_on_from(cli: Cli) -> None:
+    asked = ("--recover", "none", "--min-ssim", "0.999999", "--explain", "-o", "run")
+    outcome = cli("compress", "quantize", "dcgan-mnist", *asked, "--json")
+    line = outcome.err.splitlines()[-1]
+    assert outcome.status == 1
+    assert "kept as run/01-quantize-rejected" in line
+    assert json.loads(outcome.out.splitlines()[-1])["passed"] is False
+    run = Run(Path("run"))
+    assert run.artifacts[-1].name == "01-quantize-rejected"
+    assert (run.artifacts[-1] / "model.onnx").is_file()
+    assert run.newest.name == "00-original"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"seconds": 0.0}, "seconds 0.0 is no time"),
+        ({"rate": -1.0}, "rate -1.0 is no learning rate"),
+        ({"min_ssim": 1.5}, "SSIM 1.5 is not between 0 and 1"),
+        ({"target": "torch"}, "PyTorch runs no Q/DQ graph"),
+    ],
+)
+def test_nonsense_is_refused(tiny_gan: Generator, settings: dict[str, object], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        Quantize("int8", **settings)(tiny_gan)  # type: ignore[arg-type]
+
+
+def test_each_runtime_gets_the_pairs_that_it_is_fastest_with(tiny_gan: Generator) -> None:
+    step = Quantize(recover="none", quantizer="onnxruntime", target="onnxruntime")
+    report = step(tiny_gan).steps[-1].report
+    assert report["quantizer"] == "onnxruntime"
+    assert set(report["latency_ratio"]) == {"onnxruntime"}
+    assert report["ssim"] > 0.9

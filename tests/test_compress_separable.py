@@ -139,16 +139,18 @@ def test_what_the_user_names_is_swapped_regardless(
 
 
 def test_layers_alike_are_timed_once_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, nn.Module]] = []
+    asked: list[dict[str, Generator]] = []
 
-    def race(g: Generator, candidates: dict[str, nn.Module], *_: object) -> dict[str, Trial]:
+    def race(g: Generator, candidates: dict[str, Generator], *_: object) -> dict[str, Trial]:
         asked.append(candidates)
         return raced(0.5)(g, candidates)
 
     monkeypatch.setattr(trial, "race", race)
     Separable(seconds=0.1, min_ssim=0.0)(deep())
     assert [len(candidates) for candidates in asked] == [1], "six equal layers are one candidate"
-    pairs = [m for m in asked[0]["3"].children() if isinstance(m, nn.Sequential)]
+    swapped = asked[0]["3"].module
+    assert swapped is not None
+    pairs = [m for m in swapped.children() if isinstance(m, nn.Sequential)]
     assert len(pairs) == 6
 
 

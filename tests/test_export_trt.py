@@ -20,7 +20,6 @@ from conftest import Cli
 from onnx import TensorProto, helper, numpy_helper
 
 from export import TensorRt
-from genslim.signs import signed
 from export.tensorrt import build, inspect, refusals, side_range
 from genslim import artifact
 from genslim.errors import GenslimError, MissingDependency, UserError
@@ -28,6 +27,7 @@ from genslim.generator import Generator
 from genslim.run import Run
 from genslim.runtimes.tensorrt import find_tensorrt
 from genslim.signature import BATCH, Images, Input, Output, Prior, Signature
+from genslim.signs import signed
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed"

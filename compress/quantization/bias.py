@@ -47,7 +47,9 @@ def correct_biases(
         moved = wanted[name] - means(layer, out)
         assert isinstance(layer.bias, Tensor)
         layer.bias += moved
-        return out + (moved if isinstance(layer, nn.Linear) else moved.view(-1, *[1] * (out.ndim - 2)))
+        return out + (
+            moved if isinstance(layer, nn.Linear) else moved.view(-1, *[1] * (out.ndim - 2))
+        )
 
     handles = [
         student.get_submodule(name).register_forward_hook(

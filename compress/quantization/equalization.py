@@ -135,7 +135,7 @@ class Scaling:
 def channel_ranges(
     generator: Generator, module: nn.Module, graph: ChannelGraph, seed: int
 ) -> dict[int, tuple[float, float]]:
-    """Of each channel how far it reaches where it is read, and how far the widest beside it does."""
+    """Of each channel how far it reaches where it is read, and how far the widest beside it."""
     layers = {n: layer for n, layer in module.named_modules() if isinstance(layer, LAYERS)}
     found: dict[int, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
 

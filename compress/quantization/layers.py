@@ -38,6 +38,11 @@ def layer_times(plain: Generator, pairs: Pairs, target: Target) -> Times:
     weights = {p.weight: p.name for p in pairs.products if p.weight}
     known = {stored.values: weights[name] for name, stored in pairs.stored.items()} | weights
     known |= {product.name: product.name for product in pairs.products}
+    made = {name: node.name for node in pairs.before.graph.node for name in node.output}
+    for node in pairs.before.graph.node:  # a factor that a kernel takes along has the last name
+        if node.op_type == "Mul":
+            for source in (made[name] for name in node.input if made.get(name) in known):
+                known[node.name] = known[source]
     samples: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
     variants = [plain.variant(module=None, onnx=graph) for graph in graphs]
     with (

@@ -44,8 +44,7 @@ def costs_of(
 
 
 def hold(
-    pairs: Pairs,
-    ssim: float,
+    start: Mixed,
     least: float,
     ssim_of: Callable[[Pairs], float],
     costs: Mapping[str, float],
@@ -57,8 +56,7 @@ def hold(
     are needed is found by bisection, and those that turn out not to be are rounded again.
 
     Args:
-        pairs: all rounded.
-        ssim: of ``pairs``.
+        start: all rounded.
         least: what is asked.
         ssim_of: reads the SSIM of a graph.
         costs: of each product, from :func:`costs_of`.
@@ -73,17 +71,17 @@ def hold(
         return costs[name] / max(savings.get(name, usual), 0.05 * usual, 1e-9)
 
     order = sorted(costs, key=worth, reverse=True)
-    best = Mixed(pairs, ssim)
+    best = start
 
     def tried(names: list[str]) -> Mixed:
         nonlocal best
-        changed = pairs.without(names)
+        changed = start.pairs.without(names)
         found = Mixed(changed, ssim_of(changed), names)
         if found.ssim > best.ssim:
             best = found
         return found
 
-    low, high, holding = 0, len(order), None
+    low, high, holding = 0, len(order) - 1, None  # all of them would leave nothing in int8
     count = 1
     while low < high:  # doubling first: few are needed as a rule
         found = tried(order[:count])

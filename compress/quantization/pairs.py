@@ -3,8 +3,7 @@
 Activations are rounded to uint8 for a whole tensor; a range from ``low`` to ``high`` holds zero, so
 that padding is exact. Tensors that meet in a concatenation share one range. Symmetric ranges have
 their zero point at 128: the same numbers as int8 around zero, which TensorRT wants
-(:func:`genslim.signs.signed`) and which OpenVINO computes wrongly on some machines
-(:func:`genslim.signs.unsigned`).
+(:func:`genslim.signs.signed`).
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from numpy.typing import NDArray
 
 from compress.quantization.placement import PRODUCTS
 from genslim.onnx_graph import drop_dead, drop_unused_constants, load_model, put_constants
-from genslim.signs import unsigned
+from genslim.signs import MOVES, unsigned
 
 if TYPE_CHECKING:
     import onnx
 
-MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Flatten", "Concat", "Slice", "Split")
-"""Operators that only move values about."""
 LEVELS = 255
 """Steps of an 8-bit range."""
+EVEN = 0.8
+"""How much of the longer side of zero the shorter has in a range that is as good as symmetric."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,13 @@ class Range:
     def zero(self) -> int:
         """The uint8 value of 0."""
         return min(LEVELS, max(0, round(-self.low / self.scale)))
+
+    def settled(self) -> Range:
+        """The same, or the symmetric one where that is hardly wider: without a zero point
+        transposed convolutions run in int8 on OpenVINO, and it costs little.
+        """
+        even = min(-self.low, self.high) >= EVEN * max(-self.low, self.high)
+        return self.symmetric() if even else self
 
     def symmetric(self) -> Range:
         """The least range around zero that holds this one; its zero point is 128."""
@@ -166,8 +172,6 @@ class Pairs:
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Pairs:
         """The same graph with other ranges for the groups named."""
-        from onnx import numpy_helper
-
         model = load_model(self.graph)
         of = {tensor: name for name in ranges for tensor in self.groups[name]}
         renamed: dict[str, str] = {}  # what a QuantizeLinear makes, to its group
@@ -313,4 +317,3 @@ class Stored:
         return tuple(
             d for d in range(dimensions) if self.axis is None or d != self.axis % dimensions
         )
-

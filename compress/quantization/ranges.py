@@ -1,7 +1,7 @@
 """Between which values activations are rounded: candidates read off one look at the activations.
 
-The whole range that was seen rounds everything coarsely for the sake of a few outliers; a range that
-leaves out one value in ten thousand, or the one whose mean squared error is least, may do much
+The whole range that was seen rounds everything coarsely for the sake of a few outliers; a range
+that leaves out one value in ten thousand, or the one whose mean squared error is least, may do much
 better (Krishnamoorthi 2018, arXiv 1806.08342; Nagel et al. 2021, "A White Paper on Neural Network
 Quantization", arXiv 2106.08295, section 3.1). Which of them does is measured on the picture.
 """
@@ -55,7 +55,10 @@ class Histogram:
         total = np.cumsum(self.counts) / max(1.0, self.counts.sum())
         low, high = np.searchsorted(total, (share, 1 - share))
         centres = self.centres
-        return Range(min(0.0, float(centres[low])), max(0.0, float(centres[min(high, BINS - 1)])))
+        return Range(
+            min(0.0, float(centres[min(low, BINS - 1)])),
+            max(0.0, float(centres[min(high, BINS - 1)])),
+        )
 
     def least_error(self) -> Range:
         """The range whose mean squared error is least: rounding within and clipping beyond."""

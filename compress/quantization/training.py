@@ -54,7 +54,7 @@ class Rounded(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Straight through within the range; beyond it to the end that clipped."""
         x, y = ctx.saved_tensors
         low, high = ctx.ends
@@ -66,10 +66,12 @@ class Rounded(torch.autograd.Function):
 
 
 class RoundedInput(nn.Module):
-    """Rounds what a group of layers reads, between ends that are learned as factors of the first."""
+    """Rounds what a group of layers reads, between ends that are learned as factors of a first."""
 
     def __init__(self, first: Range) -> None:
         super().__init__()
+        self.low: Tensor
+        self.high: Tensor
         self.register_buffer("low", torch.tensor(first.low), persistent=False)
         self.register_buffer("high", torch.tensor(first.high), persistent=False)
         self.factors = nn.Parameter(torch.zeros(2))
@@ -108,9 +110,9 @@ class Rounding:
         """The rounded layers that the module and the graph have in common, and their groups."""
         for product in pairs.products:
             name = (product.weight or "").removesuffix(".weight")
-            if product.rounded and f"{name}.weight" in self.tensors:
-                if isinstance(module.get_submodule(name), LAYERS):
-                    self.layers[name] = product.group
+            known = product.rounded and f"{name}.weight" in self.tensors
+            if known and isinstance(module.get_submodule(name), LAYERS):
+                self.layers[name] = product.group
 
     @contextmanager
     def applied(self, *, weights: bool = True) -> Iterator[nn.Module]:
@@ -183,7 +185,7 @@ def shared_tensors(module: nn.Module, pairs: Pairs) -> Mapping[str, tuple[int, .
             continue
         theirs = numpy_helper.to_array(graph[name])
         ours = parameter.detach().cpu().numpy()
-        if theirs.size == ours.size and theirs.dtype == ours.dtype:
-            if np.array_equal(theirs.reshape(ours.shape), ours):
-                found[name] = tuple(theirs.shape)
+        alike = theirs.size == ours.size and theirs.dtype == ours.dtype
+        if alike and np.array_equal(theirs.reshape(ours.shape), ours):
+            found[name] = tuple(theirs.shape)
     return found

@@ -62,7 +62,7 @@ class Session(ABC):
             A float32 array for each output.
         """
 
-    def timed(self, inputs: Arrays) -> list[Timed]:  # noqa: ARG002
+    def timed(self, inputs: Arrays) -> list[Timed]:
         """Run once and say how long each operation took; empty where the runtime does not tell.
 
         Sessions opened with ``profile`` alone tell; it costs some time itself.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genslim.errors import GenslimError, MissingDependency
 from genslim.runtimes.base import Arrays, Execution, Runtime, Session, Timed, in_parts
-from genslim.signs import unsigned
+from genslim.signs import for_openvino
 from genslim.target import Target
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OpenVino(Runtime):
         self.require_takes(generator)
         if "model.xml" in generator.files:
             return OpenVinoSession(str(generator.files["model.xml"]), generator, target, profile)
-        return OpenVinoSession(unsigned(onnx_of(generator)), generator, target, profile)
+        return OpenVinoSession(for_openvino(onnx_of(generator)), generator, target, profile)
 
 
 class OpenVinoSession(Session):
@@ -152,7 +152,9 @@ class OpenVinoSession(Session):
         request = self._requests[batch if batch in self._requests else None]
         names = names_of_operations(request.get_compiled_model())
         return [
-            Timed(names.get(info.node_name, (info.node_name,)), info.real_time.total_seconds() * 1e3)
+            Timed(
+                names.get(info.node_name, (info.node_name,)), info.real_time.total_seconds() * 1e3
+            )
             for info in request.get_profiling_info()
             if info.status == info.Status.EXECUTED
         ]
@@ -198,10 +200,25 @@ def names_of_operations(compiled: Any) -> dict[str, tuple[str, ...]]:
     found = {}
     for op in compiled.get_runtime_model().get_ops():
         info = op.get_rt_info()
-        names = info["originalLayersNames"].value.split(",") if "originalLayersNames" in info else []
-        read = [source.get_node() for source in op.input_values()]
-        names += [node.get_friendly_name() for node in read if not node.input_values()]
+        names = (
+            info["originalLayersNames"].value.split(",") if "originalLayersNames" in info else []
+        )
+        names += constants_of(op)
         found[op.get_friendly_name()] = tuple(names)
+    return found
+
+
+def constants_of(op: Any) -> list[str]:
+    """The names of the constants that an operation reads, reordered or reshaped on the way."""
+    found, waiting = [], [source.get_node() for source in op.input_values()]
+    while waiting:
+        node = waiting.pop()
+        above = [source.get_node() for source in node.input_values()]
+        kind = node.get_rt_info()["layerType"].value
+        if kind == "Const":
+            found.append(node.get_friendly_name())
+        elif kind in ("Reorder", "Reshape", "Convert") and len(above) == 1:
+            waiting += above
     return found
 
 

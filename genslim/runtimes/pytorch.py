@@ -28,7 +28,7 @@ class PyTorch(Runtime):
         """Generators that still have a module."""
         return generator.module is not None
 
-    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:  # noqa: ARG002
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:
         """Run the module with ``target.threads`` intra-op threads."""
         self.require_takes(generator)
         if target.precision == "bf16":

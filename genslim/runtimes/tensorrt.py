@@ -77,7 +77,7 @@ class TensorRt(Runtime):
         """Engines."""
         return "engine.plan" in generator.files
 
-    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:  # noqa: ARG002
+    def open(self, generator: Generator, target: Target, *, profile: bool = False) -> Session:
         """Raise MissingDependency."""
         self.require()
         raise AssertionError("unreachable: require() raised")

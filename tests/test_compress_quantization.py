@@ -1,0 +1,367 @@
+"""The parts of quantization: pairs, ranges, equalization, training, the cache, the sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from compress.norm_folding import without_batch_norms
+from compress.quantization import calibration as cache
+from compress.quantization.equalization import equalized
+from compress.quantization.layers import layer_times
+from compress.quantization.mixing import Mixed, hold
+from compress.quantization.pairs import Pairs, Range
+from compress.quantization.placement import by_nncf_but_sums, by_onnxruntime
+from compress.quantization.ranges import CHOICES, Histogram, histograms
+from compress.quantization.training import Rounded, Rounding
+from genslim.errors import GenslimError
+from genslim.generator import Generator
+from genslim.inputs import Inputs
+from genslim.onnx_graph import load_model, onnx_of
+from genslim.runtimes import runtime
+from genslim.signature import Images, Input, Output, Signature
+from genslim.signs import signed, unsigned
+from genslim.target import Target
+
+
+class Dense(nn.Module):
+    """What Real-ESRGAN is made of: concatenations, a residual sum, rectifiers with a slope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 16, 3, padding=1)
+        self.grow = nn.Conv2d(16, 16, 3, padding=1)
+        self.fuse = nn.Conv2d(32, 16, 3, padding=1)
+        self.tail = nn.Conv2d(16, 3, 3, padding=1)
+        self.act = nn.LeakyReLU(0.2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.head(images)
+        y = self.act(self.grow(x))
+        x = x + 0.2 * self.fuse(torch.cat([x, y], 1))
+        return self.tail(self.act(x))
+
+
+def signature(folder: Path) -> Signature:
+    """Images of 24x24 in, images of 24x24 out."""
+    draw = Images(str(folder))
+    spec = Input("images", ("batch", 3, 24, 24), draw=draw)
+    return Signature((spec,), (Output("enlarged", ("batch", 3, 24, 24), (0.0, 1.0)),))
+
+
+@pytest.fixture
+def dense(pictures: Path) -> Generator:
+    """A network whose channels differ in range, as trained ones do."""
+    torch.manual_seed(0)
+    module = Dense().eval()
+    with torch.no_grad():
+        factors = torch.logspace(-1.5, 0.5, 16)
+        module.head.weight.mul_(factors.view(-1, 1, 1, 1))
+        module.head.bias.mul_(factors)
+    return Generator("dense", signature(pictures), {"kind": "test"}, module)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of six pictures."""
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        coarse = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((48, 48)).save(folder / f"{number}.png")
+    return folder
+
+
+def run(generator: Generator, graph: bytes, name: str, count: int = 4) -> torch.Tensor:
+    """What a graph makes of the first inputs on a runtime."""
+    inputs = Inputs(generator.signature, "quality").draw(count)
+    place = generator.variant(module=None, onnx=graph)
+    with runtime(name).open(place, Target(name, batch=count, threads=1)) as session:
+        arrays = session.run({n: t.numpy() for n, t in inputs.items()})
+    return torch.from_numpy(arrays[generator.signature.images.name])
+
+
+@pytest.fixture
+def pairs(dense: Generator) -> Pairs:
+    """The network with pairs of NNCF's, their ranges as wide as what was seen."""
+    graph = onnx_of(dense)
+    batches = cache.calibration(dense.signature, 0)
+    found = Pairs(by_nncf_but_sums(graph, batches[:1]), graph)
+    seen = histograms(found, batches)
+    return found.with_ranges({name: h.whole() for name, h in seen.items()})
+
+
+def test_openvino_computes_a_signed_graph_as_onnxruntime_does(
+    dense: Generator, pairs: Pairs
+) -> None:
+    """It does not by itself: convolutions of concatenated int8 tensors come out wrong."""
+    symmetric = pairs.with_ranges({n: r.symmetric() for n, r in pairs.ranges.items()})
+    int8 = signed(symmetric.graph)
+    kinds = {
+        tensor.data_type
+        for node in load_model(int8).graph.node
+        if node.op_type == "QuantizeLinear"
+        for tensor in load_model(int8).graph.initializer
+        if tensor.name == node.input[2]
+    }
+    assert kinds == {3}, "int8 of ONNX"
+    exact = dense(Inputs(dense.signature, "quality").draw(4))
+    theirs, ours = run(dense, int8, "onnxruntime"), run(dense, int8, "openvino")
+    assert float((theirs - exact).abs().mean()) < 0.02 * float(exact.std())
+    assert float((theirs - ours).abs().mean()) < 0.02 * float(exact.std())
+
+
+def test_signs_are_changed_without_changing_numbers(dense: Generator, pairs: Pairs) -> None:
+    symmetric = pairs.with_ranges({n: r.symmetric() for n, r in pairs.ranges.items()}).graph
+    assert torch.equal(
+        run(dense, symmetric, "onnxruntime"), run(dense, signed(symmetric), "onnxruntime")
+    )
+    assert unsigned(symmetric) == symmetric
+    assert Pairs(signed(symmetric), pairs.original).ranges == Pairs(symmetric, symmetric).ranges
+
+
+def test_ranges_are_read_and_written(pairs: Pairs) -> None:
+    name = next(iter(pairs.groups))
+    changed = pairs.with_ranges({name: Range(-1.0, 3.0)})
+    assert changed.ranges[name].low == pytest.approx(-1.0, abs=0.01)
+    assert changed.ranges[name].high == pytest.approx(3.0, abs=0.01)
+    others = {n: r for n, r in pairs.ranges.items() if n != name}
+    assert {n: changed.ranges[n] for n in others} == others
+
+
+def test_what_is_concatenated_shares_a_range(pairs: Pairs) -> None:
+    assert max(len(tensors) for tensors in pairs.groups.values()) >= 2
+
+
+@given(low=st.floats(-100, 0), high=st.floats(0.001, 100))
+def test_a_symmetric_range_holds_the_whole_range(low: float, high: float) -> None:
+    chosen = Range(low, high).symmetric()
+    assert chosen.zero == 128
+    assert chosen.low <= low + 1e-6
+    assert chosen.high >= high - 1e-6
+
+
+def test_all_products_in_float_are_the_original(dense: Generator, pairs: Pairs) -> None:
+    names = [product.name for product in pairs.products]
+    assert all(product.rounded for product in pairs.products)
+    whole = pairs.without(names)
+    assert not any(product.rounded for product in whole.products)
+    assert not any("Quantize" in n.op_type for n in load_model(whole.graph).graph.node)
+    exact = dense(Inputs(dense.signature, "quality").draw(4))
+    assert torch.allclose(run(dense, whole.graph, "onnxruntime"), exact, atol=1e-5)
+
+
+def test_one_product_in_float_reads_what_was_not_rounded(dense: Generator, pairs: Pairs) -> None:
+    """The one behind the concatenation, which is then there twice."""
+    name = next(p.name for p in pairs.products if p.label == "fuse")
+    mixed = pairs.without([name])
+    assert [p.rounded for p in mixed.products if p.name == name] == [False]
+    assert sum(p.rounded for p in mixed.products) == 3
+    exact = dense(Inputs(dense.signature, "quality").draw(4))
+    rounded, made = (run(dense, p.graph, "onnxruntime") for p in (pairs, mixed))
+    assert not torch.equal(rounded, made)
+    assert float((made - exact).abs().mean()) < 0.02 * float(exact.std())
+    concats = [n for n in load_model(mixed.graph).graph.node if n.op_type == "Concat"]
+    makers = {n.output[0]: n.op_type for n in load_model(mixed.graph).graph.node}
+    assert [[makers[name] for name in n.input] for n in concats] == [["Conv", "LeakyRelu"]]
+
+
+def test_ranges_leave_out_what_is_rare() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=400_000).astype(np.float32)
+    values[0] = 15.0
+    seen = Histogram()
+    seen.widen(values)
+    seen.count(values)
+    ranges = {name: choose(seen) for name, choose in CHOICES.items()}
+    assert ranges["min-max"].high == pytest.approx(15.0)
+    assert ranges["all but 0.1 %"].high == pytest.approx(3.1, abs=0.2)
+    assert ranges["all but 0.01 %"].high < 5
+    assert 3 < ranges["least squared error"].high < 10
+
+    def error(chosen: Range) -> float:
+        rounded = np.clip(np.rint(values / chosen.scale) + chosen.zero, 0, 255) - chosen.zero
+        return float(np.square(rounded * chosen.scale - values).mean())
+
+    assert min(ranges, key=lambda name: error(ranges[name])) == "least squared error"
+
+
+def test_an_activation_that_never_moves_has_a_range() -> None:
+    seen = Histogram()
+    seen.widen(np.zeros(5, np.float32))
+    seen.count(np.zeros(5, np.float32))
+    assert all(choose(seen).scale > 0 for choose in CHOICES.values())
+
+
+def test_equalizing_is_exact_and_makes_ranges_alike(dense: Generator) -> None:
+    assert dense.module is not None
+    equal, groups = equalized(dense, dense.module)
+    assert "head" in groups, "a residual stream"
+    assert "grow" in groups
+    inputs = Inputs(dense.signature, "quality").draw(4)
+    moved = dense.variant(module=equal)(inputs) - dense(inputs)
+    assert float(moved.abs().max()) < 1e-5
+
+    def spread(module: nn.Module) -> float:
+        reach = module.head(inputs["images"]).abs().amax((0, 2, 3))
+        return float(reach.max() / reach.min())
+
+    assert spread(equal) < 0.5 * spread(dense.module)
+
+
+def test_channels_behind_what_bends_are_left_as_they_are(tiny_gan: Generator) -> None:
+    """The last layer's pass a tanh: twice as large they would make another picture."""
+    assert tiny_gan.module is not None
+    module, _ = without_batch_norms(tiny_gan.module, tiny_gan)
+    equal, groups = equalized(tiny_gan, module)
+    assert groups
+    inputs = Inputs(tiny_gan.signature, "quality").draw(8)
+    moved = tiny_gan.variant(module=equal)(inputs) - tiny_gan(inputs)
+    assert float(moved.abs().max()) < 1e-4
+
+
+def test_batch_norms_are_folded(tiny_gan: Generator) -> None:
+    assert tiny_gan.module is not None
+    norms = [n for n, m in tiny_gan.module.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    module, folded = without_batch_norms(tiny_gan.module, tiny_gan)
+    assert folded == norms
+    inputs = Inputs(tiny_gan.signature, "quality").draw(8)
+    assert torch.allclose(tiny_gan.variant(module=module)(inputs), tiny_gan(inputs), atol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in module.modules())
+
+
+def test_a_module_rounds_as_its_graph_does(dense: Generator, pairs: Pairs) -> None:
+    module = dense.trainable()
+    rounding = Rounding(module, pairs)
+    assert set(rounding.layers) == {"head", "grow", "fuse", "tail"}
+    keys = set(module.state_dict())
+    inputs = Inputs(dense.signature, "quality").draw(4)
+    exact = dense(inputs)
+    with rounding.applied(), torch.no_grad():
+        made = module(inputs["images"])
+    theirs = run(dense, pairs.graph, "onnxruntime")
+    assert float((theirs - made).abs().mean()) < 0.25 * float((theirs - exact).abs().mean())
+    assert set(module.state_dict()) == keys, "leaves no trace"
+    assert torch.equal(module(inputs["images"]), exact)
+
+
+def test_what_is_learned_goes_back_into_the_graph(dense: Generator, pairs: Pairs) -> None:
+    module = dense.trainable()
+    rounding = Rounding(module, pairs)
+    with rounding.applied():
+        optimiser = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 1e-2)
+        inputs = Inputs(dense.signature, "recovery").draw(4)
+        for _ in range(3):
+            module(inputs["images"]).square().mean().backward()
+            optimiser.step()
+        unseen = Inputs(dense.signature, "quality").draw(4)
+        with torch.no_grad():
+            expected = module(unseen["images"])
+    learned = rounding.learned()
+    assert learned.ranges != pairs.ranges
+    made = run(dense, learned.graph, "onnxruntime")
+    before = run(dense, pairs.graph, "onnxruntime")
+    assert float((made - expected).abs().mean()) < 0.2 * float((before - expected).abs().mean())
+
+
+def test_ends_of_a_range_are_pulled_by_what_they_clip() -> None:
+    x = torch.tensor([-3.0, 0.1, 0.52, 5.0], requires_grad=True)
+    low, high = torch.tensor(-1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    rounded = Rounded.apply(x, low, high)  # type: ignore[no-untyped-call]
+    rounded.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 0]
+    assert low.grad is not None
+    assert high.grad is not None
+    assert float(low.grad) == pytest.approx(1, abs=0.02)
+    assert float(high.grad) == pytest.approx(1, abs=0.02)
+    assert rounded.detach().tolist() == pytest.approx([-1, 0.1, 0.52, 2], abs=0.01)
+
+
+def test_histograms_are_kept_and_used_again(
+    dense: Generator, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = cache.calibration(dense.signature, 0)
+    first = cache.histograms_of(pairs, batches)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(cache, "histograms", fail)
+    again = cache.histograms_of(pairs, batches)
+    assert again.keys() == first.keys()
+    assert all(np.array_equal(again[name].counts, first[name].counts) for name in first)
+    with pytest.raises(AssertionError, match="made again"):
+        cache.histograms_of(pairs, cache.calibration(dense.signature, 1))
+    (file,) = cache.folder().glob("*.npz")
+    file.write_bytes(b"damaged")
+    with pytest.raises(AssertionError, match="made again"):
+        cache.histograms_of(pairs, batches)
+
+
+def test_the_cache_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "KEPT", 3)
+    for number in range(5):
+        cache.put(cache.folder() / f"{number}.npz", b"x")
+    assert len(list(cache.folder().iterdir())) == 3
+
+
+def test_openvino_tells_how_long_each_product_takes(dense: Generator, pairs: Pairs) -> None:
+    times = layer_times(dense, pairs, Target("openvino", batch=1, threads=1))
+    assert set(times) == {product.name for product in pairs.products}
+    assert all(before > 0 and after > 0 for before, after in times.values())
+    assert layer_times(dense, pairs, Target("onnxruntime", batch=1, threads=1)) == {}
+
+
+def test_the_fewest_products_are_given_up(pairs: Pairs) -> None:
+    costs = {"a": 0.001, "b": 0.03, "c": 0.0, "d": 0.02}
+    made: dict[bytes, frozenset[str]] = {}
+
+    class Fake(Pairs):
+        """Pairs of which only the names matter."""
+
+        def without(self, names: object) -> Pairs:
+            made[repr(sorted(names)).encode()] = frozenset(names)  # type: ignore[call-overload]
+            fake = Fake(pairs.graph, pairs.original)
+            fake.graph = repr(sorted(names)).encode()  # type: ignore[call-overload]
+            return fake
+
+    def ssim_of(found: Pairs) -> float:
+        return 0.9 + sum(costs[name] for name in made[found.graph])
+
+    start = Mixed(Fake(pairs.graph, pairs.original), 0.9)
+    held = hold(start, 0.93, ssim_of, costs, {})
+    assert held.names == ["b"]
+    assert hold(start, 0.945, ssim_of, costs, {}).names == ["b", "d"]
+    # What saves much is given up last.
+    savings = {"a": 1.0, "b": 100.0, "c": 1.0, "d": 1.0}
+    assert hold(start, 0.915, ssim_of, costs, savings).names == ["d"]
+    best = hold(start, 0.99, ssim_of, costs, {})
+    assert best.ssim == pytest.approx(0.951)
+
+
+def test_onnxruntime_s_pairs_have_ranges_too(dense: Generator) -> None:
+    graph = onnx_of(dense)
+    batches = cache.calibration(dense.signature, 0)
+    found = Pairs(by_onnxruntime(graph, batches[:1]), graph)
+    assert all(product.rounded for product in found.products)
+    unknown = set(found.groups) - set(histograms(found, batches))
+    assert unknown <= {"enlarged_QuantizeLinear_Input"}, "the output goes by another name before"
+    assert not any("bias_quantized" in t.name for t in load_model(found.graph).graph.initializer)
+
+
+def test_tensorrt_s_sign_needs_constants(pairs: Pairs) -> None:
+    model = load_model(pairs.graph)
+    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
+    node.input[2] = "computed"
+    with pytest.raises(GenslimError, match="is computed"):
+        signed(model.SerializeToString())
