@@ -109,7 +109,7 @@ def test_layers_are_given_up_until_ssim_holds(tiny_gan: Generator) -> None:
 
 def test_what_cannot_be_held_fails_and_is_kept(tiny_gan: Generator) -> None:
     with pytest.raises(GateFailed, match=r"SSIM 0\.999999 can't be held in int8") as caught:
-        Quantize(recover="none", min_ssim=0.999999)(tiny_gan)
+        Quantize(recover="none", quantizer="onnxruntime", min_ssim=0.999999)(tiny_gan)
     kept = caught.value.kept
     assert kept is not None
     assert kept.onnx is not None
@@ -117,8 +117,8 @@ def test_what_cannot_be_held_fails_and_is_kept(tiny_gan: Generator) -> None:
 
 
 def test_a_rejected_result_has_its_own_name_and_is_not_gone_on_from(cli: Cli) -> None:
-    asked = ("--recover", "none", "--min-ssim", "0.999999", "--explain", "-o", "run")
-    outcome = cli("compress", "quantize", "dcgan-mnist", *asked, "--json")
+    asked = ("--recover", "none", "--min-ssim", "0.999999", "--quantizer", "onnxruntime")
+    outcome = cli("compress", "quantize", "dcgan-mnist", *asked, "-o", "run", "--json")
     line = outcome.err.splitlines()[-1]
     assert outcome.status == 1
     assert "kept as run/01-quantize-rejected" in line

@@ -20,7 +20,7 @@ from compress.quantization.layers import layer_times
 from compress.quantization.pairs import Pairs
 from compress.quantization.placement import PLACEMENTS, Placement
 from compress.quantization.ranges import CHOICES
-from compress.quantization.training import Rounding
+from compress.quantization.training import Rounding, shared_tensors
 from compress.trial import race
 from genslim.errors import UserError
 from genslim.generator import Generator
@@ -28,6 +28,8 @@ from genslim.onnx_graph import onnx_of
 from genslim.target import Target
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from compress.quantize import Quantize
     from genslim.console import Console
 
@@ -80,51 +82,65 @@ class Int8:
         return self.step.ssim_of(self.plain.variant(module=None, onnx=pairs.graph))
 
     @cached_property
-    def placement(self) -> Placement:
-        """How the pairs are placed: as the target is fastest."""
-        asked = self.step.quantizer
+    def graph(self) -> bytes:
+        """Of the generator as it is: exporting takes seconds."""
+        return onnx_of(self.plain)
+
+    @cached_property
+    def placed(self) -> tuple[Placement, Pairs]:
+        """How the pairs are placed, as the target is fastest; and the graph with them."""
+        found = self.placements()
+        first = next(iter(found))
+        best = first
+        if self.target.runtime in RUNS_GRAPHS:
+            candidates = {
+                name: self.plain.variant(module=None, onnx=pairs.graph)
+                for name, (_, pairs) in found.items()
+            }
+            baseline = self.plain.variant(module=None, onnx=self.graph)
+            trials = race(baseline, candidates, self.target, self.console)
+            fastest = min(trials, key=lambda name: trials[name].ratio)
+            if trials[fastest].ratio < CLEARLY * trials[first].ratio:
+                best = fastest
+            self.figures["latency_ratio"] = {n: round(t.ratio, 3) for n, t in trials.items()}
+            if trials[best].ratio > 1:
+                self.console.warn(f"int8 is slower than float on {self.target}: {trials[best]}")
+        self.figures["quantizer"] = best
+        return found[best]
+
+    def placements(self) -> dict[str, tuple[Placement, Pairs]]:
+        """The graph with the pairs of each quantizer that may be used and can.
+
+        Raises:
+            UserError: none of them rounds anything.
+        """
         known = {
             name: place
             for quantizer, places in PLACEMENTS.items()
-            if asked in ("auto", quantizer)
+            if self.step.quantizer in ("auto", quantizer)
             for name, place in places.items()
         }
-        graph = onnx_of(self.plain)
-        target = self.target
-        candidates = {}
+        found = {}
         with self.console.progress("placing Q/DQ pairs", len(known)) as bar:
             for name, place in known.items():
                 try:
-                    pairs = Pairs(place(graph, self.batches[:1]), graph)
+                    pairs = Pairs(place(self.graph, self.batches[:1]), self.graph)
                 except Exception as error:  # a quantizer raises what it likes
                     reason = " ".join(str(error).split())[:120]
                     self.figures.setdefault("quantizers_that_failed", {})[name] = reason
                     continue
                 if any(product.rounded for product in pairs.products):
-                    candidates[name] = self.plain.variant(module=None, onnx=pairs.graph)
+                    found[name] = place, pairs
                 bar.advance(note=name)
-        if not candidates:
+        if not found:
             raise UserError(
                 f"nothing of {self.plain.label} could be quantized",
                 hint="it needs convolutions or matrix products; try --fp16",
             )
-        first = next(iter(candidates))
-        if target.runtime not in RUNS_GRAPHS:
-            self.figures["quantizer"] = first
-            return known[first]
-        trials = race(self.plain.variant(onnx=graph), candidates, target, self.console)
-        fastest = min(trials, key=lambda name: trials[name].ratio)
-        best = fastest if trials[fastest].ratio < CLEARLY * trials[first].ratio else first
-        self.figures["quantizer"] = best
-        self.figures["latency_ratio"] = {n: round(t.ratio, 3) for n, t in trials.items()}
-        if trials[best].ratio > 1:
-            self.console.warn(f"int8 is slower than float on {target}: {trials[best]}")
-        return known[best]
+        return found
 
-    def ranged(self, generator: Generator) -> list[Rounded]:
+    def ranged(self, generator: Generator, pairs: Pairs) -> list[Rounded]:
         """The generator rounded, with ranges chosen in each of the ways there are."""
-        graph = onnx_of(generator)
-        pairs = Pairs(self.placement(graph, self.batches[:1]), graph)
         seen = histograms_of(pairs, self.batches)
         found = []
         with self.console.progress("choosing ranges", len(CHOICES)) as bar:
@@ -137,16 +153,28 @@ class Int8:
                 bar.advance(note=f"{name}: SSIM {found[-1].ssim:.4f}")
         return found
 
+    def pairs_of(self, module: nn.Module) -> Pairs:
+        """The graph of the same module with other weights."""
+        place, pairs = self.placed
+        assert self.plain.module is not None
+        before, shapes = self.plain.module.state_dict(), shared_tensors(self.plain.module, pairs)
+        changed = {n: t for n, t in module.state_dict().items() if not t.equal(before[n])}
+        if changed.keys() <= shapes.keys():
+            return pairs.with_tensors({n: t.numpy().reshape(shapes[n]) for n, t in changed.items()})
+        graph = onnx_of(self.plain.variant(module=module))
+        return Pairs(place(graph, self.batches[:1]), graph)
+
     def run(self) -> Rounded:
         """All stages; the best of what they came to."""
-        found = self.ranged(self.plain)
+        found = self.ranged(self.plain, self.placed[1])
         best = self.best(found)
         self.figures["ssim_with_whole_ranges"] = round(found[0].ssim, 4)
         self.figures["ssim_after_ranges"] = round(best.ssim, 4)
         module, groups = equalized(self.plain, self.plain.trainable(), self.step.seed, self.console)
         self.figures["equalized_groups"] = 0
         if groups:
-            equal = self.best(self.ranged(self.plain.variant(module=module)))
+            variant = self.plain.variant(module=module)
+            equal = self.best(self.ranged(variant, self.pairs_of(module)))
             self.figures["ssim_after_equalization"] = round(equal.ssim, 4)
             if equal.ssim > best.ssim:
                 self.figures["equalized_groups"] = len(groups)

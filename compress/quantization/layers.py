@@ -10,7 +10,6 @@ from typing import Any
 from compress.quantization.pairs import Pairs, Product
 from genslim.generator import Generator
 from genslim.inputs import Inputs
-from genslim.onnx_graph import onnx_of
 from genslim.runtimes import runtime
 from genslim.runtimes.base import Timed
 from genslim.target import Target
@@ -20,21 +19,20 @@ Times = Mapping[str, tuple[float, float]]
 """Milliseconds of each product by its name: in floating point, and rounded."""
 
 
-def layer_times(plain: Generator, pairs: Pairs, target: Target) -> Times:
+def layer_times(generator: Generator, pairs: Pairs, target: Target) -> Times:
     """How long each product takes before and after, where the target's runtime tells.
 
     The two graphs run in turn; medians over rounds.
 
     Args:
-        plain: what was rounded, in floating point.
-        pairs: of the same graph.
+        generator: says how it is called.
+        pairs: the graph, and the original that it is compared with.
         target: settled.
     """
     backend = runtime(target.runtime)
     assert target.batch is not None
-    drawn = Inputs(plain.signature, "timing").draw(target.batch)
+    drawn = Inputs(generator.signature, "timing").draw(target.batch)
     inputs = {name: tensor.numpy() for name, tensor in drawn.items()}
-    graphs = [onnx_of(plain), pairs.graph]
     weights = {p.weight: p.name for p in pairs.products if p.weight}
     known = {stored.values: weights[name] for name, stored in pairs.stored.items()} | weights
     known |= {product.name: product.name for product in pairs.products}
@@ -44,7 +42,7 @@ def layer_times(plain: Generator, pairs: Pairs, target: Target) -> Times:
             for source in (made[name] for name in node.input if made.get(name) in known):
                 known[node.name] = known[source]
     samples: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
-    variants = [plain.variant(module=None, onnx=graph) for graph in graphs]
+    variants = [generator.variant(module=None, onnx=g) for g in (pairs.original, pairs.graph)]
     with (
         backend.open(variants[0], target, profile=True) as before,
         backend.open(variants[1], target, profile=True) as after,
