@@ -7,11 +7,12 @@ it paid. With ``min_ssim`` the result is a promise: layers that cost too much st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.step import Outcome, Step
 from genslim.errors import UserError
+from genslim.target import Target
 
 if TYPE_CHECKING:
     from compress.quantization.int8 import Int8, Rounded
@@ -48,10 +49,19 @@ class Quantize(Step):
     """Measure for each layer what its rounding costs and gains."""
 
     @property
+    def for_tensorrt(self) -> bool:
+        """Whether the graph is for TensorRT."""
+        return Target.parse(self.target).runtime == "tensorrt"
+
+    @property
     def symmetric(self) -> bool:
         """Whether ranges of activations lie evenly around zero."""
-        tensorrt = self.target.startswith("tensorrt")
-        return self.activations == "symmetric" or (self.activations == "auto" and tensorrt)
+        return self.activations == "symmetric" or (self.activations == "auto" and self.for_tensorrt)
+
+    def settled_target(self, generator: Generator) -> Target:
+        """Where results are judged: TensorRT runs no graph, so ONNX Runtime stands in for it."""
+        target = super().settled_target(generator)
+        return replace(target, runtime="onnxruntime") if self.for_tensorrt else target
 
     def check(self, generator: Generator) -> None:
         """Check the numbers, and that there is something to quantize."""
@@ -63,7 +73,7 @@ class Quantize(Step):
             raise UserError(
                 f"SSIM {self.min_ssim} is not between 0 and 1", hint="try --min-ssim 0.95"
             )
-        if self.precision == "int8" and self.target.startswith("torch"):
+        if self.precision == "int8" and Target.parse(self.target).runtime == "torch":
             raise UserError(
                 "PyTorch runs no Q/DQ graph", hint="name a runtime that does: --target openvino"
             )

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from compress.quantize import Quantize
     from genslim.console import Console
 
-RUNS_GRAPHS = ("onnxruntime", "openvino")
-"""Runtimes that run a Q/DQ graph here; for others ONNX Runtime stands in."""
 CLEARLY = 0.9
 """How much faster than with the first pairs, which are the best for the picture, a generator must
 be with others. NNCF's with sums made Real-ESRGAN x4plus-anime 5 % faster, at an SSIM of 0.973
@@ -92,7 +90,7 @@ class Int8:
         found = self.placements()
         first = next(iter(found))
         best = first
-        if self.target.runtime in RUNS_GRAPHS:
+        if not self.step.for_tensorrt and len(found) > 1:
             candidates = {
                 name: self.plain.variant(module=None, onnx=pairs.graph)
                 for name, (_, pairs) in found.items()
