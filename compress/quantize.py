@@ -1,8 +1,9 @@
-"""Quantization: INT8 as one Q/DQ ONNX graph, FP16 as half-precision weights.
+"""Quantization: INT8 as one Q/DQ ONNX graph, FP16 as a graph of that type.
 
 INT8 goes in stages (:mod:`compress.quantization.int8`), each measured on the target and kept where
 it paid. With ``min_ssim`` the result is a promise: layers that cost too much stay in floating point
-(:mod:`compress.quantization.mixing`), and what can't hold it fails.
+(:mod:`compress.quantization.mixing`), and what can't hold it fails. In FP16 what it can't hold on
+real inputs stays FP32 (:mod:`compress.half_guard`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Quantize(Step):
     remedy: ClassVar[str] = "ask for less, train for more --seconds, or use --fp16"
 
     precision: Literal["int8", "fp16"] = "int8"
-    """int8: 8-bit products, as a Q/DQ ONNX graph. fp16: half-precision weights, for GPUs."""
+    """int8: 8-bit products, as a Q/DQ ONNX graph. fp16: 16-bit everything that fp16 can hold, as an
+    ONNX graph, for GPUs: CPUs compute it in fp32."""
     min_ssim: float | None = None
     """The mean SSIM to the original that must be kept: layers are left in floating point until it
     holds."""
@@ -94,11 +96,35 @@ class Quantize(Step):
         )
 
     def to_fp16(self, generator: Generator) -> Outcome:
-        """Halve every weight."""
-        module = generator.trainable().half()
-        outcome = Outcome({"module": module}, changed=["all weights: float32 to float16"])
-        outcome.figures["ssim"] = round(self.ssim_of(generator.variant(module=module)), 4)
-        return outcome
+        """Make the graph fp16, but for what fp16 can't hold on real inputs."""
+        from compress.half_guard import beyond_half, nodes_kept
+        from compress.quantization.calibration import calibration
+        from genslim.half import to_fp16
+        from genslim.onnx_graph import load_model, onnx_of
+
+        graph = onnx_of(generator)
+        beyond = beyond_half(graph, calibration(generator.signature, self.seed))
+        kept = nodes_kept(graph, beyond)
+        half = to_fp16(graph, beyond)
+        result = generator.variant(module=None, onnx=half)
+        nodes = len(load_model(graph).graph.node)
+        return Outcome(
+            {"module": None, "onnx": half},
+            changed=[f"{nodes - len(kept)} of {nodes} operations: float32 to float16"],
+            left=[{"what": name, "reason": f"stays fp32: {reason}"} for name, reason in kept],
+            figures={
+                "ssim": round(self.ssim_of(result), 4),
+                "executed": self.executed(result),
+            },
+        )
+
+    def executed(self, result: Generator) -> str:
+        """What the target's runtime really computes a graph in."""
+        from genslim.runtimes import runtime
+
+        target = self.settled_target(result)
+        with runtime(target.runtime).open(result, target) as session:
+            return str(session.execution)
 
     def to_int8(self, generator: Generator, console: Console) -> Outcome:
         """Quantize in stages; then give up what costs too much, where it is asked for."""
@@ -110,6 +136,9 @@ class Quantize(Step):
         pairs = mixed.pairs
         outcome = Outcome({"module": None, "onnx": pairs.graph}, figures=work.figures)
         outcome.figures["ssim"] = round(mixed.ssim, 4)
+        outcome.figures["executed"] = self.executed(
+            generator.variant(module=None, onnx=pairs.graph)
+        )
         outcome.changed = [f"{p.label}: int8" for p in pairs.products if p.rounded]
         reasons = dict.fromkeys(work.slow, f"slower in int8 on {self.target}")
         reasons |= dict.fromkeys(mixed.names, "its rounding costs too much")

@@ -11,6 +11,7 @@ stays fp32, with a Cast in front. So does arithmetic on sizes, because fp16 is n
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,12 +33,14 @@ SCALES = {"QuantizeLinear": 1, "DequantizeLinear": 1}
 """Which input is a scale: it must not become zero."""
 
 
-def to_fp16(model: bytes) -> bytes:
+def to_fp16(model: bytes, whole: Collection[str] = ()) -> bytes:
     """Turn a serialised fp32 ONNX model into an fp16-typed one.
 
     Args:
         model: standard operators, one file, no control flow. One that takes fp16 already comes
             back as it is.
+        whole: names of tensors and constants that fp16 can't hold; what makes or reads them is
+            computed in fp32.
 
     Returns:
         The same graph under the same names; its inputs and outputs of type float are float16.
@@ -54,7 +57,7 @@ def to_fp16(model: bytes) -> bytes:
     if float_type(model) == "float16":
         return model
     try:
-        converted = Conversion(inliner.inline_local_functions(load_model(model))).run()
+        converted = Conversion(inliner.inline_local_functions(load_model(model)), whole).run()
         onnx.checker.check_model(converted, full_check=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise GenslimError(
@@ -67,12 +70,13 @@ def to_fp16(model: bytes) -> bytes:
 class Conversion:
     """One model on its way to fp16: nodes in order, each given the types that it takes."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, whole: Collection[str] = ()) -> None:
         import onnx
         from onnx import numpy_helper
 
         self.model = model
         self.graph = model.graph
+        self.whole = frozenset(whole)
         self.opsets = {o.domain: o.version for o in model.opset_import}
         inferred = onnx.shape_inference.infer_shapes(model).graph
         self.floats: set[str] = {
@@ -126,18 +130,19 @@ class Conversion:
         on_sizes = self.computes_sizes(node)
         if on_sizes:
             self.sizes.update(node.output)
+        in_float = on_sizes or not self.whole.isdisjoint((*node.input, *node.output))
         taken = onnx.NodeProto()
         taken.CopyFrom(node)
         for index, name in enumerate(node.input):
             if name in self.types or name in self.constants:
                 formal = schema.inputs[min(index, len(schema.inputs) - 1)]
-                want: Type = "float" if on_sizes or not takes_half(schema, formal) else "float16"
+                want: Type = "float" if in_float or not takes_half(schema, formal) else "float16"
                 taken.input[index] = self.cast(name, want, node, index)
         for index, name in enumerate(node.output):
             if name in self.floats:
                 formal = schema.outputs[min(index, len(schema.outputs) - 1)]
                 self.types[name] = (
-                    "float" if on_sizes or not takes_half(schema, formal) else "float16"
+                    "float" if in_float or not takes_half(schema, formal) else "float16"
                 )
         if any(self.types.get(name) == "float16" for name in node.output):
             halve_attributes(taken)

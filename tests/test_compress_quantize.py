@@ -7,22 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from conftest import Cli
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from torch import nn
 
+from compress.half_guard import beyond_half
+from compress.quantization.calibration import calibration
 from compress.quantization.pairs import Pairs
 from compress.quantization.placement import before_decisions
 from compress.quantize import Quantize
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator
+from genslim.half import to_fp16
 from genslim.inputs import Inputs
 from genslim.loading import load
 from genslim.metrics import ssim
-from genslim.onnx_graph import load_model
+from genslim.onnx_graph import float_type, load_model, onnx_of
 from genslim.run import Run
 from genslim.runtimes import runtime
+from genslim.signature import Input, Output, Prior, Signature
 from genslim.signs import signed
 from genslim.size import size_of
 from genslim.target import Target
@@ -82,10 +88,56 @@ def test_macs_stay_and_a_graph_is_no_longer_trainable(quantized: Generator) -> N
 
 def test_half_precision_keeps_the_picture(tiny_gan: Generator) -> None:
     half = Quantize("fp16")(tiny_gan)
-    assert half.dtype == torch.float16
-    assert half.steps[-1].report["ssim"] > 0.999
-    with pytest.raises(UserError, match=r"float16 already"):
+    assert half.onnx is not None
+    assert float_type(half.onnx) == "float16"
+    report = half.steps[-1].report
+    assert report["ssim"] > 0.999
+    assert report["executed"] == "openvino fp32", "a CPU gains nothing by fp16, and that is said"
+    assert report["left"] == []
+    with pytest.raises(UserError, match="ONNX graph"):
         Quantize("int8")(half)
+
+
+class Overflowing(nn.Module):
+    """A norm by hand, as restoration networks have it: squares beyond fp16, a tiny epsilon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 64)
+        self.last = nn.Linear(64, 16 * 16)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = 3000 * self.first(z)
+        x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 2e-8)
+        return torch.tanh(self.last(x)).view(-1, 1, 16, 16)
+
+
+def test_what_half_precision_cannot_hold_stays_whole() -> None:
+    torch.manual_seed(0)
+    signature = Signature(
+        (Input("z", ("batch", 8), Prior("normal", 1.0)),),
+        (Output("images", ("batch", 1, 16, 16), (-1.0, 1.0)),),
+    )
+    generator = Generator("norm", signature, {"kind": "test"}, Overflowing().eval())
+    half = Quantize("fp16", target="onnxruntime")(generator)
+    assert half.onnx is not None
+    assert half.steps[-1].report["ssim"] > 0.99
+    reasons = {item["reason"] for item in half.steps[-1].report["left"]}
+    assert any("fp16 ends at 65504" in reason for reason in reasons)
+    found = beyond_half(onnx_of(generator), calibration(signature, 0))
+    assert any("nothing in fp16" in reason for reason in found.values()), "the epsilon"
+    nodes = load_model(half.onnx).graph.node
+    names = {item["what"] for item in half.steps[-1].report["left"]}
+    assert 0 < len(names) < len(nodes)
+    blind = to_fp16(onnx_of(generator))
+    inputs = {"z": Inputs(signature, "quality").draw(4)["z"].numpy().astype(np.float16)}
+    model = load_model(blind)
+    shown = [n.output[0] for n in model.graph.node if n.op_type in ("Pow", "Mul", "ReduceMean")]
+    model.graph.output.extend(helper.make_tensor_value_info(n, 10, None) for n in shown)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    assert not all(np.isfinite(array).all() for array in session.run(None, inputs))
 
 
 def test_what_decides_is_left_exact(quantized: Generator) -> None:
