@@ -86,7 +86,7 @@ def unsigned(graph: bytes) -> bytes:
 
 
 def for_openvino(graph: bytes) -> bytes:
-    """The same numbers as uint8 where they are concatenated for a convolution, else as int8.
+    """The same numbers as int8 where a transposed convolution reads them, as uint8 elsewhere.
 
     What has another zero point than 128 stays uint8.
     """
@@ -96,21 +96,21 @@ def for_openvino(graph: bytes) -> bytes:
         for name in node.input:
             readers.setdefault(name, []).append(node)
 
-    def convolved(name: str, behind: bool) -> bool:
-        """Whether a convolution reads a tensor, rounded as it is, behind a concatenation."""
-        for node in readers.get(name, ()):
-            if node.op_type == "Conv" and behind:
-                return True
-            passes = node.op_type in MOVES or node.op_type == "DequantizeLinear"
-            further = behind or node.op_type == "Concat"
-            if passes and any(convolved(made, further) for made in node.output):
-                return True
-        return False
+    def transposed(name: str) -> bool:
+        """Whether a transposed convolution reads a tensor, moved about at most."""
+        return any(
+            node.op_type == "ConvTranspose"
+            or (
+                node.op_type in (*MOVES, "DequantizeLinear")
+                and any(transposed(made) for made in node.output)
+            )
+            for node in readers.get(name, ())
+        )
 
     kinds: dict[str, np.dtype[Any]] = {}
     for node in activation_pairs(model):
         if node.op_type == "QuantizeLinear":
-            kind = np.dtype(np.uint8 if convolved(node.output[0], False) else np.int8)
+            kind = np.dtype(np.int8 if transposed(node.output[0]) else np.uint8)
             kinds[node.name] = kind
             for reader in readers.get(node.output[0], ()):
                 kinds[reader.name] = kind

@@ -49,9 +49,7 @@ class Range:
         return min(LEVELS, max(0, round(-self.low / self.scale)))
 
     def settled(self) -> Range:
-        """The same, or the symmetric one where that is hardly wider: without a zero point
-        transposed convolutions run in int8 on OpenVINO, and it costs little.
-        """
+        """The same, or the symmetric one where that is hardly wider, and costs little."""
         even = min(-self.low, self.high) >= EVEN * max(-self.low, self.high)
         return self.symmetric() if even else self
 
@@ -70,6 +68,8 @@ class Product:
     """The group of the activations that it reads; None where those are not rounded."""
     weight: str | None
     """The initializer of its weight in the graph before rounding; None where it has none."""
+    kind: str = "Conv"
+    """Its operator."""
 
     @property
     def label(self) -> str:
@@ -160,6 +160,7 @@ class Pairs:
                     node.name,
                     group if weighed is not None else None,
                     weight if weight in weights else None,
+                    node.op_type,
                 )
             )
         return found
