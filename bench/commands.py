@@ -179,18 +179,19 @@ def peers(
     check(count, rounds, seconds)
     console = common.console()
     ours: list[tuple[str, Generator]] = []
-    folder = Path(common.output or "peers")
+    usual = Path("peers")
     if source is None or is_run(Path(source)):
         found = find_run(source)
         original, *made = load_artifacts(found, common.images)
         ours = [(g.path.name, g) for g in made if g.path and (g.module or g.onnx)]
-        folder = Path(common.output) if common.output else found.path / FOLDER
+        usual = found.path / FOLDER
     else:
         from genslim.stepping import open_source
 
         original = open_source(source, common)
     if original.module is None:
         raise UserError(f"{original.label} is a graph: peers start from a module")
+    folder = Path(common.output) if common.output else usual
     if common.dry_run:
         console.info(f"would compare {', '.join(name for name, _ in ours) or original.label}")
         return

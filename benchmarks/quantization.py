@@ -17,7 +17,6 @@ from typing import Any
 import genslim
 from bench.comparison import compare
 from bench.environment import environment
-from bench.rows import milliseconds, times
 from compress import Quantize
 from genslim.console import SILENT
 from genslim.target import Target
@@ -61,6 +60,7 @@ def measure(source: str, settings: dict[str, Any], images: str) -> dict[str, Any
         "seconds": round(seconds, 1),
         "report": {k: v for k, v in report.items() if k != "changed"},
         "comparison": comparison.to_json(),
+        "table": comparison.markdown(),
         "machine": environment().cpu,
     }
 
@@ -100,18 +100,8 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
             "",
             f"On {found['count']} unseen inputs; {found['verdict']}.",
             "",
-            "| | ran as | latency | speed-up | SSIM |",
-            "| --- | --- | ---: | ---: | ---: |",
+            result["table"],
         ]
-        for e in found["entries"]:
-            figures = (
-                [milliseconds(e["latency_ms"]), times(e["speedup"]), f"{e['ssim']:.4f}"]
-                if e["latency_ms"] is not None
-                else ["–"] * 3
-            )
-            what = e["execution"] or f"– ({e['reason']})"
-            lines.append(f"| {e['name']} | {what} | " + " | ".join(figures) + " |")
-        lines.append("")
     machines = "; ".join(sorted({r["machine"] for r in results.values()}))
     return "\n".join([*lines, f"Measured on {machines}.", ""])
 

@@ -12,6 +12,7 @@ from compress.followers import Followers, names_of
 from genslim.generator import Generator, run_module
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+LAYERS = (*CONVOLUTIONS, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 TOLERANCE = 1e-4
 """Of the value range: how far pictures may move by it."""
@@ -33,7 +34,7 @@ def without_batch_norms(module: nn.Module, generator: Generator) -> tuple[nn.Mod
         return result, []
     runs = Followers(module, generator)
     folded = []
-    for name in names_of(module, (*CONVOLUTIONS, nn.Linear)):
+    for name in names_of(module, LAYERS):
         norm = runs.after(name, NORMS)
         if norm is None or result.get_submodule(norm).running_mean is None:
             continue

@@ -21,6 +21,7 @@ from compress.batches import usual_calibration
 from compress.channels.cutting import FAILURES, first_that_runs
 from compress.channels.groups import ChannelGraph, Group, channel_graph
 from compress.hooks import hooked
+from compress.norm_folding import LAYERS
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -35,7 +36,6 @@ QUANTILE = 0.999
 """Of a channel's absolute values, taken for its range."""
 TOLERANCE = 1e-4
 """How far the picture may move, as a part of its standard deviation: rounding in float32."""
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 
 
 @torch.no_grad()

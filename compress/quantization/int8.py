@@ -63,7 +63,7 @@ class Int8:
 
     def __init__(self, step: Quantize, generator: Generator, console: Console) -> None:
         self.step, self.console = step, console
-        module, self.folded = without_batch_norms(generator.trainable().eval(), generator)
+        module, _ = without_batch_norms(generator.trainable().eval(), generator)
         self.plain = generator.variant(module=module)
         self.figures: dict[str, Any] = {}
         """What goes into the step's report."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from compress.quantization.pairs import Pairs
 from genslim.console import Console
 
+FEW = 8
+"""Of so many products at most each is tried rounded again: every try is a look at the picture."""
+
 
 @dataclass
 class Mixed:
@@ -89,17 +92,13 @@ def hold(
             holding, high = found, count
         else:
             low = count
-        if holding is None:
-            count = min(high, 2 * count) if low < high else high
-        else:
-            count = (low + high) // 2
-            if count == low:
-                break
+        count = min(high, 2 * count) if holding is None else (low + high) // 2
+        if count == low:
+            break
     if holding is None:
         return best
-    for name in reversed(holding.names[:-1]):
-        if len(holding.names) > 8:
-            break  # not worth so many looks
+    few = len(holding.names) <= FEW
+    for name in reversed(holding.names[:-1]) if few else ():
         found = tried([other for other in holding.names if other != name])
         if found.ssim >= least:
             holding = found

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import _disable_current_modes
 
+from compress.norm_folding import LAYERS
 from compress.quantization.pairs import LEVELS, Pairs, Range
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 PLACE = "rounded_input"
 """The name under which a layer holds what rounds its input."""
 

@@ -55,13 +55,13 @@ class OnnxRuntime(Runtime):
             raise UserError(
                 "ONNX Runtime's CPU provider has no bf16", hint="use openvino, or precision=auto"
             )
-        return OnnxRuntimeSession(onnx_of(generator), target, profile)
+        return OnnxRuntimeSession(onnx_of(generator), target)
 
 
 class OnnxRuntimeSession(Session):
     """One InferenceSession; its provider is checked, because it falls back without an error."""
 
-    def __init__(self, model: bytes, target: Target, profile: bool = False) -> None:
+    def __init__(self, model: bytes, target: Target) -> None:
         import onnxruntime
 
         from genslim.onnx_graph import float_type
