@@ -45,8 +45,8 @@ def run(
     source:
         The run's folder. The newest run below the working folder if left out.
     target:
-        RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16]; batch and threads count for all
-        runtimes. Batch is 16 for latents and 1 for images unless given.
+        RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16,device=cpu|cuda]; batch and threads
+        count for all runtimes. Batch is 16 for latents and 1 for images unless given.
     runtimes:
         Names with commas between: torch,onnxruntime,openvino. All if left out.
     count:

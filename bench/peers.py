@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
-from genslim.onnx_graph import load_model, onnx_of
+from genslim.onnx_graph import onnx_of
+from genslim.onnx_model import load_model
 from genslim.runtimes import Arrays, Session, runtime
 from genslim.runtimes.base import Execution
 from genslim.target import Target

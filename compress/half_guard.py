@@ -14,7 +14,7 @@ import numpy as np
 
 from compress.quantization.ranges import outputs_of
 from genslim.half import GREATEST
-from genslim.onnx_graph import load_model
+from genslim.onnx_model import load_model
 
 if TYPE_CHECKING:
     import onnx

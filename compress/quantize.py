@@ -100,7 +100,8 @@ class Quantize(Step):
         from compress.half_guard import beyond_half, nodes_kept
         from compress.quantization.calibration import calibration
         from genslim.half import to_fp16
-        from genslim.onnx_graph import load_model, onnx_of
+        from genslim.onnx_graph import onnx_of
+        from genslim.onnx_model import load_model
 
         graph = onnx_of(generator)
         beyond = beyond_half(graph, calibration(generator.signature, self.seed))

@@ -1,108 +1,204 @@
 """Exact rewrites: the same function, computed in a way that the target is faster at.
 
-A transposed convolution becomes a convolution and a pixel shuffle (:mod:`compress.phases`), or,
-where all it sees is one pixel, a matrix product (:mod:`compress.projection`). Some kernels are much
-faster for the one, some for the other, so each layer is measured on the target and rewritten only
-where that gained.
+No rewrite wins everywhere: a transposed convolution as a convolution for each phase is faster in
+one precision and slower in another. So each is measured on the target, in the precision that the
+generator will run in, and made only where that gained. What is rewritten:
+
+- batch norms become part of the layers before them (:mod:`compress.norm_folding`);
+- transposed convolutions become matrix products, or convolutions and pixel shuffles
+  (:mod:`compress.rewriting`);
+- the exported graph is rewritten (:mod:`genslim.graph_rewrites`): enlarging before a convolution,
+  sums of enlarged images, branches, constants. The generator keeps its module and can be pruned
+  and quantized on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
+from genslim.errors import UserError
+from genslim.target import Target
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Sequence
 
+    from compress.rewriting.candidates import Exact
+    from compress.trial import Trial
     from genslim.console import Console
     from genslim.generator import Generator
+
+AT_ONCE = 6
+"""Candidates that are timed together: each holds a session."""
+PARITY = 1e-4
+"""How far a rewritten generator's pictures may be from what they were, of the value range."""
 
 
 @dataclass(frozen=True)
 class Rewrite(Step):
-    """Rewrite layers exactly, where the target is faster for it."""
+    """Rewrite layers and operations exactly, where the target is faster for it."""
 
     name: ClassVar[str] = "rewrite"
 
+    precision: Literal["auto", "int8"] = "auto"
+    """What it will run in: int8 where quantize --int8 comes next, else as it is."""
+
+    def check(self, generator: Generator) -> None:
+        """Check that the target can run it so."""
+        if self.precision == "int8" and generator.module is None:
+            raise UserError(
+                f"{generator.label} is a graph, and runs as it is", hint="leave out --precision"
+            )
+        if self.precision == "int8" and Target.parse(self.target).runtime == "torch":
+            raise UserError(
+                "PyTorch runs nothing in int8", hint="name a runtime that does: --target openvino"
+            )
+        super().check(generator)
+
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Time each rewrite, then all that gained together."""
-        from compress.trial import race
-
-        module = generator.trainable()
-        outcome = Outcome({"module": module})
-        rewrites, outcome.left = rewrites_of(module, generator)
-        if not rewrites:
-            outcome.figures["note"] = "no layer can be rewritten"
-            return outcome
-        candidates = {
-            name: generator.variant(module=rewrite.make(module))
-            for name, rewrite in rewrites.items()
-        }
-        target = self.settled_target(generator)
-        trials = race(generator, candidates, target, console)
-        chosen = {name for name, trial in trials.items() if trial.gained}
-        outcome.left += [
-            {"what": name, "reason": f"not faster on {self.target}: {trial}"}
-            for name, trial in trials.items()
-            if name not in chosen
-        ]
-        result = module
-        for name in chosen:
-            result = rewrites[name].make(result)
-        if len(chosen) > 1:  # together they may gain less than the best of them alone
-            best = min(chosen, key=lambda name: trials[name].ratio)
-            together = race(generator, {"all": generator.variant(module=result)}, target, console)[
-                "all"
-            ]
-            if together.ratio > trials[best].ratio:
-                outcome.left += [
-                    {"what": name, "reason": f"faster alone, but not with {best}"}
-                    for name in sorted(chosen - {best})
-                ]
-                chosen, result = {best}, rewrites[best].make(module)
-        outcome.changes["module"] = result
-        outcome.changed = [
-            f"{name}: {rewrites[name].what}, {trials[name]}" for name in sorted(chosen)
-        ]
-        if not chosen:
-            outcome.figures["note"] = "no rewrite was faster"
+        outcome, result = Outcome({}), generator
+        if generator.module is not None:
+            result = generator.variant(module=generator.trainable().eval())
+            result = self.without_norms(result, outcome, console)
+            result = self.with_layers(result, outcome, console)
+        if self.settled_target(generator).runtime != "torch":  # which runs no graph
+            result = self.with_graph(result, outcome, console)
+        outcome.changes = {key: getattr(result, key) for key in ("module", "onnx", "rewrites")}
+        if outcome.changed:
+            outcome.figures["parity"] = float(f"{self.parity(generator, result):.1e}")
+        else:
+            found = any("not faster" in item["reason"] for item in outcome.left)
+            outcome.figures["note"] = (
+                "no rewrite was faster" if found else "nothing can be rewritten"
+            )
         return outcome
 
+    def without_norms(self, generator: Generator, outcome: Outcome, console: Console) -> Generator:
+        """Batch norms folded, where that gained."""
+        from compress.norm_folding import without_batch_norms
+        from compress.rewriting.candidates import Exact
 
-@dataclass(frozen=True)
-class Exact:
-    """Another way to compute a layer."""
+        assert generator.module is not None
+        module, folded = without_batch_norms(generator.module, generator)
+        if not folded:
+            return generator
+        fold = Exact("batch norms", "folded", lambda g: g.variant(module=module))
+        return self.best(generator, [fold], outcome, console)
 
-    what: str
-    make: Callable[[nn.Module], nn.Module]
-    """A copy of a module in which the layer is rewritten."""
+    def with_layers(self, generator: Generator, outcome: Outcome, console: Console) -> Generator:
+        """Layers rewritten, where that gained."""
+        from compress.rewriting.candidates import of_layers
 
+        found, left = of_layers(generator)
+        outcome.left += left
+        return self.best(generator, found, outcome, console)
 
-def rewrites_of(
-    module: nn.Module, generator: Generator
-) -> tuple[dict[str, Exact], list[dict[str, str]]]:
-    """The rewrite of each layer that has one, by its name; and the layers left, with reasons."""
-    from torch import nn
+    def with_graph(self, generator: Generator, outcome: Outcome, console: Console) -> Generator:
+        """The graph rewritten, where that gained."""
+        from compress.rewriting.candidates import of_graph
+        from genslim.onnx_graph import onnx_of
 
-    from compress.phases import as_convolution, reason_to_leave
-    from compress.projection import projections
-    from compress.swap import with_swapped
+        graph = onnx_of(generator)
+        return self.best(generator, list(of_graph(graph)), outcome, console, graph)
 
-    found: dict[str, Exact] = {
-        name: Exact("matrix product", projection)
-        for name, projection in projections(module, generator).items()
-    }
-    left = []
-    for name, layer in module.named_modules():
-        if not isinstance(layer, nn.ConvTranspose2d) or name in found:
-            continue
-        if reason := reason_to_leave(layer):
-            left.append({"what": name, "reason": reason})
-        else:
-            swap = partial(with_swapped, names=[name], make=as_convolution)
-            found[name] = Exact("convolution and pixel shuffle", swap)
-    return found, left
+    def best(
+        self,
+        generator: Generator,
+        candidates: Sequence[Exact],
+        outcome: Outcome,
+        console: Console,
+        graph: bytes | None = None,
+    ) -> Generator:
+        """The generator with those rewrites that gained, together or the best of them alone.
+
+        Args:
+            generator: what they are compared with.
+            candidates: of each place, the fastest is chosen.
+            outcome: told what was made and what was left.
+            console: shows progress.
+            graph: the generator's, where candidates are rewrites of it: exporting takes seconds.
+        """
+        if not candidates:
+            return generator
+        base = generator if graph is None else generator.variant(module=None, onnx=graph)
+        trials: dict[Exact, Trial] = {}
+        for start in range(0, len(candidates), AT_ONCE):
+            some = {each.name: each for each in candidates[start : start + AT_ONCE]}
+            found = self.race(base, {n: each.make(base) for n, each in some.items()}, console)
+            trials |= {some[name]: trial for name, trial in found.items()}
+        fastest: dict[str, Exact] = {}
+        for each in sorted(trials, key=lambda each: trials[each].ratio, reverse=True):
+            if trials[each].gained:
+                fastest[each.place] = each
+        chosen = sorted(fastest.values(), key=lambda each: trials[each].ratio)
+        for each in trials.keys() - chosen:
+            reason = f"not faster on {self.target}: {each.what}, {trials[each]}"
+            if trials[each].gained:
+                reason = f"{fastest[each.place].what} is faster there than {each.what}"
+            outcome.left.append({"what": each.place, "reason": reason})
+        if len(chosen) > 1:  # together they may gain less than the best of them alone
+            together = base
+            for each in chosen:
+                together = each.make(together)
+            trial = self.race(base, {"all": together}, console)["all"]
+            if trial.ratio > trials[chosen[0]].ratio:
+                outcome.left += [
+                    {"what": each.place, "reason": f"faster alone, but not with {chosen[0].place}"}
+                    for each in chosen[1:]
+                ]
+                chosen = chosen[:1]
+        for each in chosen:
+            generator = each.make(generator)
+            outcome.changed.append(f"{each.name}, {trials[each]}")
+        return generator
+
+    def race(
+        self, base: Generator, candidates: dict[str, Generator], console: Console
+    ) -> dict[str, Trial]:
+        """Time candidates beside the base, all in the precision asked for."""
+        from compress.trial import race
+
+        if self.precision == "int8":
+            base = self.rounded(base)
+            candidates = {name: self.rounded(each) for name, each in candidates.items()}
+        return race(base, candidates, self.settled_target(base), console)
+
+    def rounded(self, generator: Generator) -> Generator:
+        """The generator as quantization would make it, as far as time goes: with any ranges."""
+        from compress.quantization.calibration import calibration
+        from compress.quantization.pairs import Pairs
+        from compress.quantization.placement import usual_placement
+        from genslim.onnx_graph import onnx_of
+
+        graph = onnx_of(generator)
+        place = usual_placement(self.settled_target(generator).runtime)
+        pairs = Pairs(place(graph, calibration(generator.signature, self.seed)[:1]), graph)
+        return generator.variant(module=None, onnx=pairs.with_ranges(pairs.ranges).graph)
+
+    def parity(self, before: Generator, after: Generator) -> float:
+        """How far pictures moved at most, as a part of the value range.
+
+        Raises:
+            GenslimError: too far for a rewrite that is exact.
+        """
+        from compress.step import PROBES, images_of
+        from genslim.errors import GenslimError
+        from genslim.inputs import Inputs
+        from genslim.onnx_graph import onnx_of
+
+        inputs = Inputs(before.signature, "validation", self.seed).draw(PROBES)
+        target = replace(self.settled_target(before), precision="fp32")
+        images = []
+        for each in (before, after):
+            plain = each.onnx is None and not each.rewrites
+            graph = each if plain else each.variant(module=None, onnx=onnx_of(each))
+            images.append(images_of(graph, inputs, target))
+        moved = float((images[0] - images[1]).abs().max()) / before.signature.data_range
+        if moved > PARITY:
+            raise GenslimError(
+                f"the rewrites moved the pictures by {moved:.1e} of the value range",
+                hint="please report this generator: rewrites are meant to be exact",
+            )
+        return moved

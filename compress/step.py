@@ -55,7 +55,7 @@ class Step(ABC):
     seed: int = 0
     """Seed of every random choice and of the inputs that the step is fitted on."""
     target: str = "openvino"
-    """Where it will run: RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16]."""
+    """Where it will run: RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16,device=cpu|cuda]."""
 
     def __call__(
         self, generator: Generator, console: Console = SILENT, *, checkpoint: Path | None = None

@@ -11,7 +11,8 @@ from export.parity import untimed
 from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
-from genslim.onnx_graph import float_type, load_model, onnx_of
+from genslim.onnx_graph import onnx_of
+from genslim.onnx_model import float_type, load_model
 from genslim.runtimes import runtime
 from genslim.signature import Signature
 

@@ -11,7 +11,7 @@ from export.graph import beyond_half, graph_of, kind_of
 from genslim.artifact import installed
 from genslim.console import Console
 from genslim.generator import Generator
-from genslim.onnx_graph import fixed_sides, load_model
+from genslim.onnx_model import fixed_sides, load_model
 from genslim.signature import Images, Signature
 
 

@@ -12,7 +12,7 @@ from export.onnx import metadata
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator
-from genslim.onnx_graph import fixed_sides
+from genslim.onnx_model import fixed_sides
 from genslim.runtimes import runtime
 from genslim.signs import for_openvino
 from genslim.storage import write_errors

@@ -21,7 +21,7 @@ from export.graph import beyond_half, graph_of, kind_of
 from genslim.console import Console
 from genslim.errors import GenslimError
 from genslim.generator import Generator
-from genslim.onnx_graph import fixed_sides
+from genslim.onnx_model import fixed_sides
 from genslim.runtimes.tensorrt import TensorRt as Runtime
 from genslim.runtimes.tensorrt import find_tensorrt, quiet_logger
 from genslim.signature import BATCH, Images, Input, Signature

@@ -26,6 +26,8 @@ from torch import nn
 from genslim.edits import difference, replay
 from genslim.errors import UserError
 from genslim.generator import Generator, StepRecord, check_finite
+from genslim.graph_rewrites import KINDS
+from genslim.graph_rewrites.rewriting import Rewriting
 from genslim.signature import Signature
 from genslim.sources import SOURCES
 from genslim.storage import TEMPORARY, write_errors
@@ -95,6 +97,7 @@ def save(
                 "signature": generator.signature.to_json(),
                 "dtype": str(generator.dtype).removeprefix("torch."),
                 "edits": edits,
+                "rewrites": [asdict(rewrite) for rewrite in generator.rewrites],
                 "steps": [asdict(step) for step in generator.steps],
                 "libraries": installed(LIBRARIES),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,6 +131,7 @@ def load(folder: Path) -> Generator:
         source=record["source"],
         module=module,
         onnx=graph.read_bytes() if GRAPH in record["files"] else None,
+        rewrites=tuple(Rewriting(**rewrite) for rewrite in record.get("rewrites", ())),
         files={n: folder / n for n in record["files"] if n not in (WEIGHTS, GRAPH)},
         steps=tuple(StepRecord(**step) for step in record["steps"]),
         path=folder,
@@ -177,6 +181,9 @@ def check_record(record: Mapping[str, Any]) -> None:
     Signature.from_json(record["signature"])
     for step in record["steps"]:
         StepRecord(**step)
+    for rewrite in record.get("rewrites", ()):  # older artifacts have none
+        if rewrite["kind"] not in KINDS or not isinstance(rewrite["at"], str):
+            raise ValueError(f"unknown rewrite {rewrite!r}")
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

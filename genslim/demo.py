@@ -20,7 +20,7 @@ def chain(run: str, source: str) -> list[str]:
         f"compress prune {source} --ratio 0.65 --allocation uniform --round-to 16 --seconds 80 "
         f"-o {run}",
         f"compress separable {run} --seconds 10",
-        f"compress rewrite {run}",
+        f"compress rewrite {run} --precision int8",
         f"compress quantize {run} --int8 --seconds 10",
         f"export onnx {run}",
         f"export openvino {run}",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genslim.errors import UserError
+from genslim.graph_rewrites.rewriting import Rewriting
 from genslim.signature import Signature
 
 
@@ -40,6 +41,8 @@ class Generator:
     module: nn.Module | None = None
     onnx: bytes | None = None
     """A serialised ONNX model; what runs, where it is given."""
+    rewrites: tuple[Rewriting, ...] = ()
+    """Made in the module's graph whenever it is exported."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Exported files beside the graph (``engine.plan``, ``model.xml``), by name."""
     steps: tuple[StepRecord, ...] = ()

@@ -52,7 +52,7 @@ def to_fp16(model: bytes, whole: Collection[str] = ()) -> bytes:
     import onnx
     from onnx import inliner
 
-    from genslim.onnx_graph import float_type, load_model
+    from genslim.onnx_model import float_type, load_model
 
     if float_type(model) == "float16":
         return model

@@ -10,17 +10,14 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from genslim.errors import GenslimError, UserError
+from genslim.errors import GenslimError
+from genslim.graph_rewrites import rewritten
 from genslim.signature import BATCH, Signature
 
 if TYPE_CHECKING:
-    import onnx
-    from numpy.typing import NDArray
     from torch import nn
     from torch.export import ExportedProgram
 
@@ -34,7 +31,7 @@ Sides = dict[int, str]
 
 
 def onnx_of(generator: Generator) -> bytes:
-    """The generator's graph: the one it has, or its module exported now.
+    """The generator's graph: the one it has, or its module exported and rewritten now.
 
     Raises:
         GenslimError: PyTorch can't export the module; the reason is in the message.
@@ -42,7 +39,7 @@ def onnx_of(generator: Generator) -> bytes:
     if generator.onnx is not None:
         return generator.onnx
     assert generator.module is not None, "a generator has a module, a graph, or both"
-    return export_module(generator.module, generator.signature)
+    return rewritten(export_module(generator.module, generator.signature), generator.rewrites)
 
 
 def export_module(module: nn.Module, signature: Signature) -> bytes:
@@ -130,81 +127,6 @@ def free_sides(program: ExportedProgram, wanted: list[Sides]) -> list[Sides]:
         {axis: name for axis, name in sides.items() if not str(shape[axis]).isdigit()}
         for sides, shape in zip(wanted, shapes, strict=True)
     ]
-
-
-def load_model(blob: bytes) -> onnx.ModelProto:
-    """Parse a serialised model.
-
-    Raises:
-        UserError: it is damaged, or no ONNX model.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load_model_from_string(blob)
-    except DecodeError as error:
-        raise UserError(
-            f"the ONNX model is damaged or cut short ({len(blob)} bytes)", hint="export it again"
-        ) from error
-    if not model.graph.input or not model.graph.output:
-        raise UserError(
-            "this is no ONNX model: it has no inputs or outputs", hint="export it again"
-        )
-    return model
-
-
-def put_constants(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
-    """Give a model initializers, in the place of those of the same names."""
-    from onnx import numpy_helper
-
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in values]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in values.items()
-    )
-
-
-def drop_dead(model: onnx.ModelProto) -> None:
-    """Remove nodes and initializers that no output depends on."""
-    used = {value.name for value in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if used.intersection(node.output):
-            kept.append(node)
-            used.update(node.input)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
-    drop_unused_constants(model)
-
-
-def drop_unused_constants(model: onnx.ModelProto) -> None:
-    """Remove initializers that nothing reads."""
-    used = {name for node in model.graph.node for name in node.input}
-    used |= {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-def fixed_sides(blob: bytes, signature: Signature) -> dict[str, int]:
-    """Which symbolic dimensions of the signature a graph takes at one size alone, the batch too."""
-    graph = load_model(blob).graph
-    fixed = {}
-    for spec, value in zip(signature.inputs, graph.input, strict=True):
-        for side, dim in zip(spec.shape, value.type.tensor_type.shape.dim, strict=True):
-            if isinstance(side, str) and dim.HasField("dim_value"):
-                fixed[side] = int(dim.dim_value)
-    return fixed
-
-
-def float_type(blob: bytes) -> str:
-    """``float16`` or ``float32``: the type of the graph's first input."""
-    import onnx
-
-    kind = load_model(blob).graph.input[0].type.tensor_type.elem_type
-    return "float16" if kind == onnx.TensorProto.FLOAT16 else "float32"
 
 
 @contextlib.contextmanager

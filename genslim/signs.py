@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genslim.errors import GenslimError
-from genslim.onnx_graph import drop_unused_constants, load_model, put_constants
+from genslim.onnx_model import drop_unused_constants, load_model, put_constants
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -56,7 +56,7 @@ def size_of_graph(generator: Generator) -> Size:
     import onnx
     from onnx import numpy_helper
 
-    from genslim.onnx_graph import load_model
+    from genslim.onnx_model import load_model
 
     assert generator.onnx is not None
     model = load_model(generator.onnx)

@@ -10,6 +10,7 @@ from genslim.errors import UserError
 from genslim.signature import Signature
 
 Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["cpu", "cuda"]
 
 LATENT_BATCH = 16
 """The batch that latents are measured at unless another is asked for; images: one at a time."""
@@ -26,6 +27,8 @@ class Target:
     """None: as many as this process may use."""
     precision: Precision = "auto"
     """What floating-point layers are computed in; ``auto`` leaves it to the runtime."""
+    device: Device = "cpu"
+    """``cuda``: the first NVIDIA GPU."""
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -45,10 +48,12 @@ class Target:
                 target = replace(target, threads=number)
             elif key == "precision" and value in get_args(Precision):
                 target = replace(target, precision=cast("Precision", value))
+            elif key == "device" and value in get_args(Device):
+                target = replace(target, device=cast("Device", value))
             else:
                 raise UserError(
                     f"target {text!r}: {setting!r} is no setting",
-                    hint="write RUNTIME:batch=N,threads=N,precision=auto|fp32|bf16",
+                    hint="write RUNTIME:batch=N,threads=N,precision=auto|fp32|bf16,device=cpu|cuda",
                 )
         return target
 
@@ -64,6 +69,7 @@ class Target:
         settings = [f"batch={self.batch}"] if self.batch else []
         settings += [f"threads={self.threads}"] if self.threads else []
         settings += [f"precision={self.precision}"] if self.precision != "auto" else []
+        settings += [f"device={self.device}"] if self.device != "cpu" else []
         return self.runtime + (":" + ",".join(settings) if settings else "")
 
 

@@ -126,6 +126,34 @@ def tiny_gan() -> Generator:
     return random_dcgan()
 
 
+@pytest.fixture
+def small_gan() -> Generator:
+    """A GAN of latents ``(N, 8)``, to grey 16x16 images, for what runs one many times."""
+    import torch
+    from torch import nn
+
+    from genslim.generator import Generator
+    from genslim.signature import BATCH, Input, Output, Prior, Signature
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Unflatten(1, (8, 1, 1)),
+        nn.ConvTranspose2d(8, 16, 4),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 16, 4, 2, 1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 1, 4, 2, 1),
+        nn.Tanh(),
+    )
+    settle_batch_norms(module, torch.randn(64, 8))
+    signature = Signature(
+        (Input("z", (BATCH, 8), Prior()),), (Output("images", (BATCH, 1, 16, 16), (-1.0, 1.0)),)
+    )
+    return Generator("small", signature, {"kind": "test"}, module)
+
+
 @pytest.fixture(scope="session")
 def graphs() -> dict[str, bytes]:
     """Graphs that tests share: PyTorch's exporter takes seconds."""

@@ -26,11 +26,11 @@ def refuse(generator: Generator, target: Target) -> Session:
     raise MissingDependency("there is no such device")
 
 
-def comparison(tiny_gan: Generator, peers: list[Peer]) -> Comparison:
+def comparison(small_gan: Generator, peers: list[Peer]) -> Comparison:
     """A short comparison."""
     return compare(
-        tiny_gan,
-        [("same", tiny_gan)],
+        small_gan,
+        [("same", small_gan)],
         Target("openvino", batch=4, threads=1),
         least=0.95,
         count=16,
@@ -42,8 +42,8 @@ def comparison(tiny_gan: Generator, peers: list[Peer]) -> Comparison:
     )
 
 
-def test_every_peer_runs_or_says_why_not(tiny_gan: Generator) -> None:
-    found = comparison(tiny_gan, [*QUICK, Peer("absent", refuse)])
+def test_every_peer_runs_or_says_why_not(small_gan: Generator) -> None:
+    found = comparison(small_gan, [*QUICK, Peer("absent", refuse)])
     by_name = {entry.name: entry for entry in found.entries}
     assert by_name["PyTorch eager"].speedup == 1
     assert by_name["PyTorch eager"].ssim == 1

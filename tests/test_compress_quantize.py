@@ -19,13 +19,15 @@ from compress.quantization.calibration import calibration
 from compress.quantization.pairs import Pairs
 from compress.quantization.placement import before_decisions
 from compress.quantize import Quantize
+from compress.step import Outcome
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator
 from genslim.half import to_fp16
 from genslim.inputs import Inputs
 from genslim.loading import load
 from genslim.metrics import ssim
-from genslim.onnx_graph import float_type, load_model, onnx_of
+from genslim.onnx_graph import onnx_of
+from genslim.onnx_model import float_type, load_model
 from genslim.run import Run
 from genslim.runtimes import runtime
 from genslim.signature import Input, Output, Prior, Signature
@@ -86,8 +88,8 @@ def test_macs_stay_and_a_graph_is_no_longer_trainable(quantized: Generator) -> N
         Quantize("int8")(quantized)
 
 
-def test_half_precision_keeps_the_picture(tiny_gan: Generator) -> None:
-    half = Quantize("fp16")(tiny_gan)
+def test_half_precision_keeps_the_picture(small_gan: Generator) -> None:
+    half = Quantize("fp16")(small_gan)
     assert half.onnx is not None
     assert float_type(half.onnx) == "float16"
     report = half.steps[-1].report
@@ -150,30 +152,33 @@ def test_what_decides_is_left_exact(quantized: Generator) -> None:
     assert not any("Quantize" in node.op_type for node in feeding)
 
 
-def test_layers_are_given_up_until_ssim_holds(tiny_gan: Generator) -> None:
+def test_layers_are_given_up_until_ssim_holds(small_gan: Generator) -> None:
     settings: dict[str, Any] = {"recover": "none", "revert": False, "quantizer": "onnxruntime"}
-    plain = Quantize(**settings)(tiny_gan).steps[-1].report
+    plain = Quantize(**settings)(small_gan).steps[-1].report
     assert not plain["left"]
     least = plain["ssim"] + 0.2 * (1 - plain["ssim"])
-    report = Quantize(**settings, min_ssim=least)(tiny_gan).steps[-1].report
+    report = Quantize(**settings, min_ssim=least)(small_gan).steps[-1].report
     assert report["ssim"] >= round(least, 4)
     whole = [item["what"] for item in report["left"]]
     assert 0 < len(whole) < 4
     assert all("costs too much" in item["reason"] for item in report["left"])
 
 
-def test_what_cannot_be_held_fails_and_is_kept(tiny_gan: Generator) -> None:
+def test_what_cannot_be_held_fails_and_is_kept(small_gan: Generator) -> None:
     with pytest.raises(GateFailed, match=r"SSIM 0\.999999 can't be held in int8") as caught:
-        Quantize(recover="none", quantizer="onnxruntime", min_ssim=0.999999)(tiny_gan)
+        Quantize(recover="none", quantizer="onnxruntime", min_ssim=0.999999)(small_gan)
     kept = caught.value.kept
     assert kept is not None
     assert kept.onnx is not None
     assert any(line.endswith("int8") for line in kept.steps[-1].report["changed"])
 
 
-def test_a_rejected_result_has_its_own_name_and_is_not_gone_on_from(cli: Cli) -> None:
-    asked = ("--recover", "none", "--min-ssim", "0.999999", "--quantizer", "onnxruntime")
-    outcome = cli("compress", "quantize", "dcgan-mnist", *asked, "-o", "run", "--json")
+def test_a_rejected_result_has_its_own_name_and_is_not_gone_on_from(
+    cli: Cli, graph_gan: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome_of_apply = Outcome({"module": None, "onnx": graph_gan.onnx}, failure="not good enough")
+    monkeypatch.setattr(Quantize, "apply", lambda *_: outcome_of_apply)
+    outcome = cli("compress", "quantize", "dcgan-mnist", "-o", "run", "--json")
     line = outcome.err.splitlines()[-1]
     assert outcome.status == 1
     assert "kept as run/01-quantize-rejected" in line
@@ -193,20 +198,22 @@ def test_a_rejected_result_has_its_own_name_and_is_not_gone_on_from(cli: Cli) ->
         ({"target": "torch"}, "PyTorch runs no Q/DQ graph"),
     ],
 )
-def test_nonsense_is_refused(tiny_gan: Generator, settings: dict[str, object], reason: str) -> None:
+def test_nonsense_is_refused(
+    small_gan: Generator, settings: dict[str, object], reason: str
+) -> None:
     with pytest.raises(UserError, match=reason):
-        Quantize("int8", **settings)(tiny_gan)  # type: ignore[arg-type]
+        Quantize("int8", **settings)(small_gan)  # type: ignore[arg-type]
 
 
-def test_a_quantizer_can_be_named(tiny_gan: Generator) -> None:
+def test_a_quantizer_can_be_named(small_gan: Generator) -> None:
     step = Quantize(recover="none", quantizer="onnxruntime", target="onnxruntime")
-    report = step(tiny_gan).steps[-1].report
+    report = step(small_gan).steps[-1].report
     assert report["quantizer"] == "onnxruntime"
     assert report["ssim"] > 0.9
 
 
-def test_for_tensorrt_ranges_are_symmetric(tiny_gan: Generator) -> None:
-    made = Quantize(recover="none", target="tensorrt")(tiny_gan)
+def test_for_tensorrt_ranges_are_symmetric(small_gan: Generator) -> None:
+    made = Quantize(recover="none", target="tensorrt")(small_gan)
     assert made.onnx is not None
     assert made.steps[-1].report["quantizer"].startswith("nncf")
     graph = load_model(signed(made.onnx)).graph

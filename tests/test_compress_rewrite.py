@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import settle_batch_norms
@@ -9,13 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress import trial
+from compress import norm_folding, trial
 from compress.phases import as_convolution, reason_to_leave
-from compress.projection import Projection, projections
 from compress.rewrite import Rewrite
+from compress.rewriting import candidates
+from compress.rewriting.candidates import Exact
+from compress.rewriting.projection import Projection, projections
+from compress.step import Outcome
 from compress.trial import Trial
+from genslim import artifact
+from genslim.console import SILENT
+from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
+from genslim.onnx_graph import onnx_of
+from genslim.onnx_model import load_model
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 
@@ -104,27 +115,121 @@ def test_what_is_used_elsewhere_too_is_not_taken_along() -> None:
         assert torch.allclose(found["project"](module)(z), module(z), atol=1e-5)
 
 
+def told(monkeypatch: pytest.MonkeyPatch, ratios: Mapping[str, float]) -> list[str]:
+    """Let races come out so, as far as they are named, and at no gain; what was raced."""
+    raced: list[str] = []
+
+    def race(g: Generator, those: Mapping[str, Generator], *_: object) -> dict[str, Trial]:
+        raced.extend(those)
+        return {name: Trial(1, ratios.get(name, 1.0)) for name in those}
+
+    monkeypatch.setattr(trial, "race", race)
+    return raced
+
+
+PHASES = "convolution for each phase"
+SHUFFLE = "convolution and pixel shuffle"
+
+
 def test_only_what_was_faster_is_rewritten(
     tiny_gan: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ratios = {"net.0": 0.9, "net.3": 1.2, "net.6": 1.1, "net.9": 0.7, "all": 0.6}
-    monkeypatch.setattr(
-        trial, "race", lambda g, candidates, *_: {n: Trial(1, ratios[n]) for n in candidates}
-    )
+    ratios = {
+        "net.0: matrix product": 0.9,
+        f"net.3: {SHUFFLE}": 1.2,
+        f"net.6: {PHASES}": 0.8,
+        f"net.9: {SHUFFLE}": 0.7,
+    }
+    raced = told(monkeypatch, {**ratios, "all": 0.6})
     result = Rewrite()(tiny_gan)
+    assert ratios.keys() <= set(raced)
+    assert "batch norms: folded" in raced
     report = result.steps[-1].report
-    assert [line.partition(":")[0] for line in report["changed"]] == ["net.0", "net.9"]
-    assert {item["what"] for item in report["left"]} == {"net.3", "net.6"}
+    # A layer that is another already has no other way in the graph.
+    assert [line.partition(",")[0] for line in report["changed"]] == [
+        f"net.9: {SHUFFLE}",
+        "net.0: matrix product",
+        f"net.6: {PHASES}",
+    ]
+    assert {item["what"] for item in report["left"]} == {"net.3", "net.6", "batch norms"}
+    assert report["parity"] <= 1e-4
+    assert [rewrite.place for rewrite in result.rewrites] == ["net.6"]
     inputs = Inputs(tiny_gan.signature, "quality").draw(8)
     assert torch.allclose(result(inputs), tiny_gan(inputs), atol=1e-5)
+    operators = [node.op_type for node in load_model(onnx_of(result)).graph.node]
+    assert operators.count("ConvTranspose") == 1, "net.3 alone"
 
 
 def test_rewrites_that_are_slower_together_leave_the_best(
     tiny_gan: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ratios = {"net.0": 1.0, "net.3": 0.9, "net.6": 1.1, "net.9": 0.7, "all": 0.8}
-    monkeypatch.setattr(
-        trial, "race", lambda g, candidates, *_: {n: Trial(1, ratios[n]) for n in candidates}
-    )
+    ratios = {f"net.3: {SHUFFLE}": 0.9, f"net.9: {SHUFFLE}": 0.7, "all": 0.8}
+    told(monkeypatch, ratios)
     report = Rewrite()(tiny_gan).steps[-1].report
     assert [line.partition(":")[0] for line in report["changed"]] == ["net.9"]
+
+
+def test_of_two_ways_the_faster_is_taken(
+    small_gan: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (Exact("here", what, lambda g: g.variant()) for what in ("one", "other"))
+    told(monkeypatch, {"here: one": 0.9, "here: other": 0.8})
+    outcome = Outcome({})
+    Rewrite().best(small_gan, [one, other], outcome, SILENT)
+    assert [line.partition(",")[0] for line in outcome.changed] == ["here: other"]
+    assert outcome.left == [{"what": "here", "reason": "other is faster there than one"}]
+
+
+def test_pytorch_runs_no_graph(small_gan: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    raced = told(monkeypatch, {"batch norms: folded": 0.5})
+    result = Rewrite(target="torch")(small_gan)
+    assert not any(PHASES in name for name in raced)
+    assert not result.rewrites
+    assert result.module is not None
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in result.module.modules())
+
+
+def test_it_is_raced_in_int8_and_lives_on_in_an_artifact(
+    tiny_gan: Generator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def race(g: Generator, those: Mapping[str, Generator], *_: object) -> dict[str, Trial]:
+        for each in (g, *those.values()):
+            operators = [node.op_type for node in load_model(onnx_of(each)).graph.node]
+            seen.append(operators.count("QuantizeLinear"))
+        return {name: Trial(1, 0.5 if PHASES in name else 1.0) for name in those}
+
+    monkeypatch.setattr(trial, "race", race)
+    monkeypatch.setattr(norm_folding, "without_batch_norms", lambda module, _: (module, []))
+    monkeypatch.setattr(candidates, "of_layers", lambda _: ([], []))
+    found = candidates.of_graph
+    monkeypatch.setattr(candidates, "of_graph", lambda graph: list(found(graph))[:1])
+    result = Rewrite(precision="int8")(tiny_gan)
+    assert all(seen)
+    assert result.rewrites
+    saved = artifact.save(result, tmp_path / "01-rewrite", kind="step")
+    assert saved.rewrites == result.rewrites
+    assert onnx_of(saved) == onnx_of(result)
+    graph = saved.variant(module=None, onnx=onnx_of(tiny_gan), rewrites=())
+    again = Rewrite()(graph)  # a graph is rewritten itself
+    assert again.onnx is not None
+    assert again.rewrites == ()
+    operators = [node.op_type for node in load_model(again.onnx).graph.node]
+    assert "DepthToSpace" in operators
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (Rewrite(precision="int8", target="torch"), "PyTorch runs nothing in int8"),
+        (Rewrite(precision="int8"), "is a graph"),
+    ],
+)
+def test_what_can_t_run_in_int8_is_refused(
+    small_gan: Generator, step: Rewrite, message: str
+) -> None:
+    graph = step.target != "torch"
+    generator = small_gan.variant(module=None, onnx=onnx_of(small_gan)) if graph else small_gan
+    with pytest.raises(UserError, match=message):
+        step(generator)

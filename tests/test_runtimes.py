@@ -271,3 +271,47 @@ def test_an_unknown_runtime_is_answered_with_the_known() -> None:
     with pytest.raises(UserError, match="torch, onnxruntime, openvino, tensorrt"):
         runtime("tflite")
     assert [r.name for r in RUNTIMES] == [*REAL, "tensorrt"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("torch", GenslimError, "finds no CUDA GPU"),
+        ("onnxruntime", GenslimError, "would run on CPUExecutionProvider"),
+        ("openvino", UserError, "runs on no cuda device"),
+    ],
+)
+def test_no_gpu_is_an_error_not_a_fallback(
+    name: str, error: type[GenslimError], message: str, image_net: Generator
+) -> None:
+    target = Target.parse(f"{name}:device=cuda,threads=1")
+    assert str(target) == f"{name}:threads=1,device=cuda"
+    with pytest.raises(error, match=message):
+        runtime(name).open(image_net, target)
+
+
+def test_onnxruntime_takes_the_cuda_provider(
+    image_net: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a fake provider: what is asked for, and what is said of it."""
+    import onnxruntime
+
+    asked: list[list[str]] = []
+
+    class OnGpu(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, model: bytes, options: Any, providers: list[str]) -> None:
+            asked.append(providers)
+            super().__init__(model, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return asked[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnGpu)
+    target = Target("onnxruntime", threads=1, device="cuda")
+    with runtime("onnxruntime").open(image_net, target) as session:
+        pictures = torch.rand(1, 3, 24, 40)
+        images = session.run({"x": pictures.numpy()})["images"]
+        assert session.execution.provider == "CUDAExecutionProvider"
+    assert asked == [["CUDAExecutionProvider", "CPUExecutionProvider"]]
+    assert np.abs(images - image_net({"x": pictures}).numpy()).max() < 1e-5

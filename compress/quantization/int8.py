@@ -123,6 +123,7 @@ class Int8:
             for name, place in known.items():
                 try:
                     pairs = Pairs(place(self.graph, self.batches[:1]), self.graph)
+                    pairs = pairs.with_ranges(pairs.ranges)
                 except Exception as error:  # a quantizer raises what it likes
                     reason = " ".join(str(error).split())[:120]
                     self.figures.setdefault("quantizers_that_failed", {})[name] = reason
@@ -145,8 +146,7 @@ class Int8:
         with self.console.progress("choosing ranges", len(CHOICES)) as bar:
             for name, choose in CHOICES.items():
                 ranges = {group: choose(histogram) for group, histogram in seen.items()}
-                # OpenVINO runs transposed convolutions in int8 only without a zero point. What
-                # convolutions read behind concatenations is 2.7 times as slow with one of 128.
+                # OpenVINO runs transposed convolutions in int8 only without a zero point.
                 ranges |= {name: ranges[name].settled() for name in transposed if name in ranges}
                 if self.step.symmetric:
                     ranges = {group: chosen.symmetric() for group, chosen in ranges.items()}

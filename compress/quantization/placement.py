@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genslim.onnx_graph import load_model
+from genslim.onnx_model import load_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +126,11 @@ PLACEMENTS: Mapping[str, Mapping[str, Placement]] = {
     "onnxruntime": {"onnxruntime": by_onnxruntime},
 }
 """By quantizer, what it is told; what reads the best SSIM as a rule first."""
+
+
+def usual_placement(runtime: str) -> Placement:
+    """The pairs that a runtime's kernels are made for, where none are measured."""
+    return by_onnxruntime if runtime == "onnxruntime" else by_nncf_but_sums
 
 
 def before_decisions(model: onnx.ModelProto) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from compress.quantization.pairs import LEVELS, Pairs, Range
 from compress.quantization.placement import Batches
-from genslim.onnx_graph import load_model
+from genslim.onnx_model import load_model
 
 BINS = 4096
 

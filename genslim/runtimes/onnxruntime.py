@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on a GPU by its CUDA provider."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from genslim.target import Target
 if TYPE_CHECKING:
     from genslim.generator import Generator
 
-PROVIDER = "CPUExecutionProvider"
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+PROVIDERS = {"cpu": [CPU], "cuda": [CUDA, CPU]}
+"""What a session is asked for. Shapes are computed on the CPU even where a GPU does the rest."""
 FLOAT_PRODUCTS = {
     *("Conv", "ConvTranspose", "MatMul", "Gemm"),
     *("FusedConv", "NhwcFusedConv", "FusedMatMul", "FusedGemm"),
@@ -31,7 +34,7 @@ INTEGER_PRODUCTS = {
 
 
 class OnnxRuntime(Runtime):
-    """The generator's ONNX graph in ONNX Runtime's CPU provider."""
+    """The generator's ONNX graph in ONNX Runtime."""
 
     name = "onnxruntime"
 
@@ -53,7 +56,8 @@ class OnnxRuntime(Runtime):
         self.require_takes(generator)
         if target.precision == "bf16":
             raise UserError(
-                "ONNX Runtime's CPU provider has no bf16", hint="use openvino, or precision=auto"
+                "ONNX Runtime computes graphs as they are, not in bf16",
+                hint="use openvino, or precision=auto",
             )
         return OnnxRuntimeSession(onnx_of(generator), target)
 
@@ -64,34 +68,38 @@ class OnnxRuntimeSession(Session):
     def __init__(self, model: bytes, target: Target) -> None:
         import onnxruntime
 
-        from genslim.onnx_graph import float_type
+        from genslim.onnx_model import float_type
 
         assert target.threads is not None
+        provider, *_ = wanted = PROVIDERS[target.device]
+        if provider == CUDA and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # the CUDA libraries that wheels install, no system's
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = target.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors are raised; warnings are about its own fusions
         # Threads that spin between runs would steal the cores from whatever is timed in turn.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if float_type(model) == "float16":
+        if float_type(model) == "float16" and provider == CPU:
             # Its integer operators take no fp16 scales, and merging Q/DQ pairs into them fails.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         with tempfile.TemporaryDirectory(prefix="genslim-") as folder:
             optimised = Path(folder) / "optimised.onnx"
             options.optimized_model_filepath = str(optimised)
             try:
-                self._session: Any = onnxruntime.InferenceSession(
-                    model, options, providers=[PROVIDER]
-                )
+                self._session: Any = onnxruntime.InferenceSession(model, options, providers=wanted)
             except Exception as error:  # onnxruntime's exceptions share no public base
                 raise GenslimError(
                     f"ONNX Runtime refuses the graph: {str(error).splitlines()[0][:200]}",
                     hint="export it again, or use another runtime",
                 ) from error
             precision = executed_precision(optimised)
-        if self._session.get_providers() != [PROVIDER]:
+        executing = self._session.get_providers()[0]
+        if executing != provider:
             raise GenslimError(
-                f"ONNX Runtime runs on {self._session.get_providers()}, not {PROVIDER}"
+                f"ONNX Runtime would run on {executing}: it can't use {provider} here",
+                hint="install onnxruntime-gpu[cuda,cudnn] alone, without onnxruntime, "
+                "on a machine with an NVIDIA GPU; or leave out device=cuda",
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._types = {
@@ -103,7 +111,7 @@ class OnnxRuntimeSession(Session):
         self.execution = Execution(
             "onnxruntime",
             onnxruntime.__version__,
-            PROVIDER,
+            provider,
             precision,
             self._session.get_session_options().intra_op_num_threads,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genslim.errors import GenslimError, MissingDependency
+from genslim.errors import GenslimError, MissingDependency, UserError
 from genslim.runtimes.base import Arrays, Execution, Runtime, Session, Timed, in_parts
 from genslim.signs import for_openvino
 from genslim.target import Target
@@ -54,6 +54,10 @@ class OpenVino(Runtime):
 
         self.require()
         self.require_takes(generator)
+        if target.device != "cpu":
+            raise UserError(
+                f"OpenVINO runs on no {target.device} device", hint="use onnxruntime or torch"
+            )
         if "model.xml" in generator.files:
             return OpenVinoSession(str(generator.files["model.xml"]), generator, target, profile)
         return OpenVinoSession(for_openvino(onnx_of(generator)), generator, target, profile)

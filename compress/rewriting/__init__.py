@@ -1,0 +1,1 @@
+"""Exact rewrites of layers; those of graphs are in :mod:`genslim.graph_rewrites`."""
