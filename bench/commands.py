@@ -183,14 +183,17 @@ def peers(
     if source is None or is_run(Path(source)):
         found = find_run(source)
         original, *made = load_artifacts(found, common.images)
-        ours = [(g.path.name, g) for g in made if g.path and (g.module or g.onnx)]
+        ours = [(g.path.name, g) for g in made if g.path and is_kept_step(g.path)]
         usual = found.path / FOLDER
     else:
         from genslim.stepping import open_source
 
         original = open_source(source, common)
     if original.module is None:
-        raise UserError(f"{original.label} is a graph: peers start from a module")
+        raise UserError(
+            f"{original.label} is a graph: peers start from a module",
+            hint="name the run, or the source that it began with",
+        )
     folder = Path(common.output) if common.output else usual
     if common.dry_run:
         console.info(f"would compare {', '.join(name for name, _ in ours) or original.label}")
@@ -245,6 +248,15 @@ def load_artifacts(found: Run, images: str | None) -> list[Generator]:
         return generators
     folder = str(Path(images).resolve())
     return [replace(g, signature=g.signature.with_images(folder)) for g in generators]
+
+
+def is_kept_step(path: Path) -> bool:
+    """Whether an artifact is a step's result: no export of one, and none that was rejected."""
+    from genslim import artifact
+    from genslim.run import REJECTED
+
+    kind = artifact.read_record(path)["kind"]
+    return kind == "step" and not path.name.endswith(f"-{REJECTED}")
 
 
 def plan(found: Run, names: list[str] | None, target: str, console: Console) -> None:

@@ -6,8 +6,6 @@ choice of ranges, no workaround. What a peer can't do on this machine is said, n
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +20,7 @@ from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
 from genslim.onnx_graph import onnx_of
 from genslim.onnx_model import load_model
+from genslim.quiet import quiet
 from genslim.runtimes import Arrays, Session, runtime
 from genslim.runtimes.base import Execution
 from genslim.target import Target
@@ -167,15 +166,3 @@ def calibration(generator: Generator) -> Iterator[Mapping[str, Any]]:
     size = 4 if generator.signature.takes_images else 32
     for _ in range(BATCHES):
         yield {name: tensor.numpy() for name, tensor in stream.draw(size).items()}
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing of a tool's chatter on the screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

@@ -1,127 +1,180 @@
-"""What INT8 costs and gains on real weights: SSIM after each stage, and peers in the same rounds.
+"""INT8 alone and at the end of the chain, on real weights, beside other tools.
 
-    python -m benchmarks.quantization --models ../shared/models --images photos/
+    python -m benchmarks.quantization --models ../shared/models --images photos/ --runs runs/int8
 
-Quality is read on crops of images, or latents, that nothing was fitted on. Rows that are in the
-output already are kept unless they are named with ``--only``.
+The steps are the commands that a user types, in runs below ``--runs``; those that a run has already
+are not taken again. Everything is then compared in the same rounds, on crops of images, or latents,
+that nothing was fitted on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import genslim
 from bench.comparison import compare
-from bench.environment import environment
-from compress import Quantize
+from compress.cli import compress
+from genslim import artifact
 from genslim.console import SILENT
+from genslim.run import Run
 from genslim.target import Target
 
 STAGES = ("with_whole_ranges", "after_ranges", "after_equalization", "after_training")
-COUNT = {True: 48, False: 256}
-"""Inputs that quality is read on: crops of images, or latents."""
 
 
-def sources(models: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Everything that is measured: what it is made of, and the step's settings."""
-    compact = str(models / "realesr-animevideov3-x4.safetensors")
-    dense = str(models / "realesrgan-x4plus-anime.safetensors")
-    return {
-        "dcgan-mnist": ("dcgan-mnist", {"seconds": 20.0}),
-        "animevideov3": (compact, {"seconds": 20.0}),
-        "x4plus-anime": (dense, {"seconds": 60.0}),
-    }
+@dataclass(frozen=True)
+class Row:
+    """One model: what is made of it, by commands of ``compress``."""
+
+    source: str
+    alone: Sequence[str]
+    chain: Sequence[str]
+    count: int = 48
+    """Inputs that quality is read on."""
 
 
-def measure(source: str, settings: dict[str, Any], images: str) -> dict[str, Any]:
-    """Quantize, and compare with what others make of the same weights."""
-    original = genslim.load(source, images=images)
-    started = time.monotonic()
-    quantized = Quantize("int8", **settings)(original)
-    seconds = time.monotonic() - started
+ROWS = {
+    "dcgan-mnist": Row(
+        "dcgan-mnist",
+        alone=["quantize {source} --int8"],
+        chain=[
+            "prune {source} --ratio 0.4 --allocation uniform --round-to 16 --seconds 240",
+            "rewrite --precision int8",
+            "quantize --int8",
+        ],
+        count=256,
+    ),
+    "animevideov3": Row(
+        "{models}/realesr-animevideov3-x4.safetensors",
+        alone=["quantize {source} --images {images} --int8"],
+        chain=[
+            "prune {source} --images {images} --ratio 0.5 --round-to 16 --seconds 400",
+            "rewrite --precision int8",
+            "quantize --int8 --seconds 60",
+        ],
+    ),
+    "x4plus-anime": Row(
+        "{models}/realesrgan-x4plus-anime.safetensors",
+        alone=["quantize {source} --images {images} --int8 --recover none"],
+        chain=[
+            "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",
+            "rewrite --precision int8",
+            "quantize --int8 --recover none",
+        ],
+    ),
+}
+
+
+def make(commands: Sequence[str], folder: Path, places: dict[str, str]) -> None:
+    """Take the steps of a run that it has not yet."""
+    made = len(Run(folder).artifacts)
+    for command in commands[max(0, made - 1) :]:
+        line = command.format(**places)
+        where = f"-o {folder}" if "{source}" in command else ""
+        name, *rest = shlex.split(line)
+        target = [] if where else [str(folder)]
+        print(f"$ compress {line} {where or folder}", flush=True)
+        compress.dispatch([name, *target, *rest, *shlex.split(where), "--quiet"])
+
+
+def measure(name: str, row: Row, runs: Path, models: Path, images: str) -> dict[str, Any]:
+    """Make what is missing, and compare it with what others make of the same weights."""
+    places = {"images": images, "source": row.source.format(models=models)}
+    folders = {"INT8": runs / f"{name}-alone", "chain": runs / f"{name}-chain"}
+    for commands, folder in zip((row.alone, row.chain), folders.values(), strict=True):
+        make(commands, folder, places)
+    last = {label: artifact.load(Run(folder).newest) for label, folder in folders.items()}
     comparison = compare(
-        original,
-        [("genslim INT8", quantized)],
+        last["INT8"].original,
+        [(f"genslim {label}", generator) for label, generator in last.items()],
         Target.parse("openvino"),
         least=0.95,
-        count=COUNT[original.signature.takes_images],
+        count=row.count,
         rounds=15,
-        seconds=120.0,
+        seconds=180.0,
         seed=0,
         console=SILENT,
     )
-    report = quantized.steps[-1].report
+    reports = {label: each.steps[-1].report for label, each in last.items()}
+    kept = {label: {k: v for k, v in r.items() if k != "changed"} for label, r in reports.items()}
     return {
-        "settings": settings,
-        "seconds": round(seconds, 1),
-        "report": {k: v for k, v in report.items() if k != "changed"},
+        "commands": {"alone": list(row.alone), "chain": list(row.chain)},
+        "reports": kept,
         "comparison": comparison.to_json(),
         "table": comparison.markdown(),
-        "machine": environment().cpu,
     }
 
 
-def markdown(results: dict[str, dict[str, Any]]) -> str:
-    """The tables."""
+def stages(results: dict[str, Any]) -> list[str]:
+    """The table of what each stage of quantization was worth."""
+    lines = [
+        "| | whole ranges | ranges chosen | channels equalized | trained | kept | left whole"
+        " | latency of pairs to float |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for name, result in results.items():
+        for label, report in result["reports"].items():
+            read = [report.get(f"ssim_{stage}") for stage in STAGES]
+            raced = ", ".join(f"{n} {r:.2f}" for n, r in report.get("latency_ratio", {}).items())
+            lines.append(
+                f"| {name}, {label} | "
+                + " | ".join("–" if s is None else f"{s:.4f}" for s in read)
+                + f" | {report['ssim']:.4f} | {len(report['left'])} | {raced} |"
+            )
+    return lines
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The page."""
     lines = [
         "# INT8, measured",
         "",
         "Made by `python -m benchmarks.quantization`; raw figures in `quantization.json`. SSIM has "
-        "the Gaussian window of Wang et al. 2004.",
+        "the Gaussian window of Wang et al. 2004, on inputs that nothing was fitted on.",
+        "",
+        "## Beside others",
+    ]
+    for name, result in results.items():
+        source = Path(ROWS[name].source).name
+        lines += ["", f"### {name}", "", f"{result['comparison']['verdict']}.", ""]
+        lines += [result["table"].rstrip(), "", "INT8:", "", "```bash"]
+        shown = {"source": source, "images": "photos/"}
+        lines += [f"compress {c.format(**shown)}" for c in result["commands"]["alone"]]
+        lines += ["```", "", "chain:", "", "```bash"]
+        lines += [f"compress {c.format(**shown)}" for c in result["commands"]["chain"]]
+        lines += ["```"]
+    lines += [
         "",
         "## Which stages paid",
         "",
-        "SSIM on the few inputs that the step itself decides by. Latency"
-        " ratios are those of the quantizers' pairs to floating point.",
+        "SSIM with a uniform window of 7x7 on the few inputs that the step itself decides by.",
         "",
-        "| | whole ranges | ranges chosen | channels equalized | trained | kept | left whole"
-        " | seconds | quantizers |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        *stages(results),
     ]
-    for name, result in results.items():
-        report = result["report"]
-        stages = [report.get(f"ssim_{stage}") for stage in STAGES]
-        raced = ", ".join(f"{n} {r:.2f}" for n, r in report.get("latency_ratio", {}).items())
-        lines.append(
-            f"| {name} | "
-            + " | ".join("–" if s is None else f"{s:.4f}" for s in stages)
-            + f" | {report['ssim']:.4f} | {len(report['left'])} | {result['seconds']:.0f}"
-            + f" | {raced} |"
-        )
-    lines += ["", "## Beside others", ""]
-    for name, result in results.items():
-        found = result["comparison"]
-        lines += [
-            f"### {name}",
-            "",
-            f"On {found['count']} unseen inputs; {found['verdict']}.",
-            "",
-            result["table"],
-        ]
-    machines = "; ".join(sorted({r["machine"] for r in results.values()}))
-    return "\n".join([*lines, f"Measured on {machines}.", ""])
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    """Measure what is missing and write the tables."""
+    """Measure what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--models", type=Path, required=True, help="folder of the weights")
     parser.add_argument("--images", required=True, help="folder of images")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, new or old")
     parser.add_argument("--only", default="", help="measure just the rows with this in their name")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/quantization.md"))
     options = parser.parse_args()
     store = options.output.with_suffix(".json")
     results: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
-    wanted = sources(options.models)
-    for name, (source, settings) in wanted.items():
+    for name, row in ROWS.items():
         if options.only in name if options.only else name not in results:
-            print(name, flush=True)
-            results[name] = measure(source, settings, options.images)
-        ordered = {n: results[n] for n in wanted if n in results}
+            results[name] = measure(name, row, options.runs, options.models, options.images)
+            print(results[name]["table"], flush=True)
+        ordered = {n: results[n] for n in ROWS if n in results}
         store.write_text(json.dumps(ordered, indent=1) + "\n")
         options.output.write_text(markdown(ordered))
 

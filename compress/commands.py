@@ -108,7 +108,7 @@ def separable(
     source:
         What to start from; by default the newest run.
     """
-    take_step(source, step, common, following="compress quantize --int8")
+    take_step(source, step, common, following="compress rewrite --precision int8")
 
 
 def rewrite(

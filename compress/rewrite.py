@@ -128,6 +128,8 @@ class Rewrite(Step):
             some = {each.name: each for each in candidates[start : start + AT_ONCE]}
             found = self.race(base, {n: each.make(base) for n, each in some.items()}, console)
             trials |= {some[name]: trial for name, trial in found.items()}
+        ratios = outcome.figures.setdefault("latency_ratio", {})
+        ratios |= {each.name: round(trial.ratio, 3) for each, trial in trials.items()}
         fastest: dict[str, Exact] = {}
         for each in sorted(trials, key=lambda each: trials[each].ratio, reverse=True):
             if trials[each].gained:

@@ -6,15 +6,11 @@ has them. onnx itself is imported where it is used.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from genslim.errors import GenslimError
 from genslim.graph_rewrites import rewritten
+from genslim.quiet import quiet
 from genslim.signature import BATCH, Signature
 
 if TYPE_CHECKING:
@@ -51,7 +47,7 @@ def export_module(module: nn.Module, signature: Signature) -> bytes:
     import torch
 
     try:
-        with without_chatter():
+        with quiet():
             program, free = capture(module.eval(), signature)
             graph = torch.onnx.export(
                 program,
@@ -127,19 +123,3 @@ def free_sides(program: ExportedProgram, wanted: list[Sides]) -> list[Sides]:
         {axis: name for axis, name in sides.items() if not str(shape[axis]).isdigit()}
         for sides, shape in zip(wanted, shapes, strict=True)
     ]
-
-
-@contextlib.contextmanager
-def without_chatter() -> Iterator[None]:
-    """Keep the exporter's progress lines and its deprecation warnings off the screen."""
-    quieted = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in quieted]
-    try:
-        for logger in quieted:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(quieted, levels, strict=True):
-            logger.setLevel(level)

@@ -10,15 +10,13 @@ TensorRT requires.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genslim.onnx_model import load_model
+from genslim.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +55,8 @@ def nncf_pairs(graph: bytes, batches: Batches, whole: Sequence[str]) -> bytes:
     """Run NNCF; operators of the types ``whole`` get no pairs of their own."""
     model = load_model(graph)
     present = {node.op_type for node in model.graph.node}
-    with quiet_nncf() as nncf:
+    with quiet():
+        import nncf
         from nncf.quantization.advanced_parameters import (
             AdvancedQuantizationParameters,
             OverflowFix,
@@ -104,7 +103,7 @@ def by_onnxruntime(graph: bytes, batches: Batches) -> bytes:
 
     model = load_model(graph)
     exact = set(before_decisions(model))
-    with tempfile.TemporaryDirectory(prefix="genslim-") as folder, quiet(logging.ERROR):
+    with tempfile.TemporaryDirectory(prefix="genslim-") as folder, quiet():
         place = Path(folder) / "model.onnx"
         quantize_static(
             model,
@@ -147,26 +146,3 @@ def before_decisions(model: onnx.ModelProto) -> list[str]:
             found[node.name] = None
             waiting += [maker[name] for name in node.input if name in maker]
     return list(found)
-
-
-@contextlib.contextmanager
-def quiet_nncf() -> Iterator[Any]:
-    """NNCF without its log lines and progress bars."""
-    import nncf
-
-    nncf.set_log_level(logging.ERROR)
-    with quiet(logging.NOTSET):
-        yield nncf
-
-
-@contextlib.contextmanager
-def quiet(level: int) -> Iterator[None]:
-    """No lines on the screen, and no records of the root logger below ``level``."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(max(before, level))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(before)
