@@ -11,7 +11,6 @@ output already are kept unless they are named with ``--only``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from torch import Tensor
 
 import genslim
 from bench.environment import environment
+from benchmarks.options import parser
 from compress import Prune
 from compress.batches import in_batches
 from genslim.errors import GenslimError
@@ -248,12 +248,7 @@ def loss(result: dict[str, Any], key: str) -> str:
 
 def main() -> None:
     """Measure what is missing and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--models", type=Path, required=True, help="folder of the weights")
-    parser.add_argument("--images", required=True, help="folder of images")
-    parser.add_argument("--only", default="", help="measure just the rows with this in their name")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/pruning.md"))
-    options = parser.parse_args()
+    options = parser(__doc__, "docs/pruning.md").parse_args()
     store = options.output.with_suffix(".json")
     known = json.loads(store.read_text()) if store.is_file() else []
 

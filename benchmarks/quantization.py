@@ -9,7 +9,6 @@ that nothing was fitted on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.comparison import compare
+from benchmarks.options import parser
 from compress.cli import compress
 from genslim import artifact
 from genslim.console import SILENT
@@ -161,13 +161,11 @@ def markdown(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--models", type=Path, required=True, help="folder of the weights")
-    parser.add_argument("--images", required=True, help="folder of images")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, new or old")
-    parser.add_argument("--only", default="", help="measure just the rows with this in their name")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/quantization.md"))
-    options = parser.parse_args()
+    options_of = parser(__doc__, "docs/quantization.md")
+    options_of.add_argument(
+        "--runs", type=Path, required=True, help="folder of the runs, new or old"
+    )
+    options = options_of.parse_args()
     store = options.output.with_suffix(".json")
     results: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
     for name, row in ROWS.items():

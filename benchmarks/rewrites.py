@@ -8,13 +8,12 @@ same rounds, as ``compress rewrite`` takes them.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import genslim
 from bench.environment import environment
+from benchmarks.options import parser
 from compress import Rewrite
 
 TARGETS = ("openvino", "onnxruntime")
@@ -75,12 +74,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure what is missing and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--models", type=Path, required=True, help="folder of the weights")
-    parser.add_argument("--images", required=True, help="folder of images")
-    parser.add_argument("--only", default="", help="measure just the rows with this in their name")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/rewrites.md"))
-    options = parser.parse_args()
+    options = parser(__doc__, "docs/rewrites.md").parse_args()
     store = options.output.with_suffix(".json")
     results = json.loads(store.read_text()) if store.is_file() else {"generators": {}}
     results["machine"] = environment().cpu

@@ -164,7 +164,7 @@ class Quantize(Step):
         if not missing and not self.explain:
             return found
         costs = costs_of(best.pairs, best.ssim, work.ssim_of, console)
-        times = layer_times(work.plain, best.pairs, self.settled_target(work.plain))
+        times = work.times or layer_times(work.plain, best.pairs, work.target)
         if missing:
             assert self.min_ssim is not None
             savings = {name: before - after for name, (before, after) in times.items()}

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
-MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Flatten", "Concat", "Slice", "Split")
+MOVES = (
+    *("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Flatten", "Concat", "Slice", "Split"),
+    *("DepthToSpace", "SpaceToDepth"),
+)
 """Operators that only move values about."""
 
 

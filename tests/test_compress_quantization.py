@@ -22,6 +22,7 @@ from compress.quantization.ranges import CHOICES, Histogram, histograms
 from compress.quantization.training import Rounded, Rounding
 from genslim.errors import GenslimError
 from genslim.generator import Generator
+from genslim.graph_rewrites import rewritten, sites
 from genslim.inputs import Inputs
 from genslim.onnx_graph import onnx_of
 from genslim.onnx_model import load_model
@@ -112,6 +113,16 @@ def test_what_is_concatenated_shares_a_range(dense: Generator, pairs: Pairs) -> 
     place = dense.variant(module=None, onnx=pairs.graph)
     with runtime("openvino").open(place, Target("openvino", batch=1, threads=1)) as session:
         assert session.execution.precision == "int8", of
+
+
+def test_products_behind_an_interleaving_are_known(small_gan: Generator) -> None:
+    """Pairs go before what only moves values about; the layers keep their names."""
+    plain = onnx_of(small_gan)
+    [first, *_] = [site for site in sites(plain) if site.kind == "convolution for each phase"]
+    graph = rewritten(plain, [first])
+    found = Pairs(by_nncf_but_sums(graph, cache.calibration(small_gan.signature, 0)[:1]), graph)
+    assert [product.label for product in found.products] == ["1", "4", "7"]
+    assert all(product.rounded for product in found.products)
 
 
 def test_openvino_computes_a_signed_graph_as_onnxruntime_does(

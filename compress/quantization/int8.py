@@ -16,7 +16,7 @@ from compress.batches import usual_rate
 from compress.norm_folding import without_batch_norms
 from compress.quantization.calibration import calibration, histograms_of
 from compress.quantization.equalization import equalized
-from compress.quantization.layers import layer_times
+from compress.quantization.layers import Times, layer_times
 from compress.quantization.pairs import Pairs
 from compress.quantization.placement import PLACEMENTS, Placement
 from compress.quantization.ranges import CHOICES
@@ -69,6 +69,8 @@ class Int8:
         """What goes into the step's report."""
         self.slow: list[str] = []
         """Products that went back because the target is faster with them in floating point."""
+        self.times: Times = {}
+        """How long each product takes, before any went back."""
 
     @cached_property
     def batches(self) -> list[Mapping[str, Any]]:
@@ -195,8 +197,8 @@ class Int8:
 
     def slow_layers_back(self, best: Rounded) -> Rounded:
         """Products that are slower in int8 back in floating point, where that makes all faster."""
-        times = layer_times(best.of, best.pairs, self.target)
-        slow = [name for name, (before, after) in times.items() if after > before]
+        self.times = layer_times(best.of, best.pairs, self.target)
+        slow = [name for name, (before, after) in self.times.items() if after > before]
         if not slow or len(slow) == sum(product.rounded for product in best.pairs.products):
             return best
         pairs = best.pairs.without(slow)

@@ -74,7 +74,7 @@ class Product:
     @property
     def label(self) -> str:
         """The layer's name in the module, where it is known, else the node's."""
-        return (self.weight or self.name).removesuffix(".weight")
+        return (self.weight or self.name).partition(".weight")[0]
 
     @property
     def rounded(self) -> bool:
