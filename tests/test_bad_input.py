@@ -502,6 +502,10 @@ def test_a_record_of_a_newer_format(cli: Cli, run: Run) -> None:
         {"dtype": "manual_seed"},
         {"source": 3},
         {"name": 3},
+        {"rewrites": 3},
+        {"rewrites": [{"kind": "no such rewrite", "at": "net.3.weight"}]},
+        {"rewrites": [{"kind": "transposed convolution"}]},
+        {"rewrites": [{"kind": "transposed convolution", "at": 3}]},
     ],
     ids=str,
 )

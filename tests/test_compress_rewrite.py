@@ -169,6 +169,22 @@ def test_rewrites_that_are_slower_together_leave_the_best(
     assert [line.partition(":")[0] for line in report["changed"]] == ["net.9"]
 
 
+def test_what_is_not_exact_is_left(small_gan: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def blurred(generator: Generator) -> Generator:
+        module = generator.trainable()
+        with torch.no_grad():
+            module.get_submodule("1").weight.add_(0.01)
+        return generator.variant(module=module)
+
+    told(monkeypatch, {"1: blurred": 0.5, "4: itself": 0.9})
+    outcome = Outcome({})
+    ways = [Exact("1", "blurred", blurred), Exact("4", "itself", lambda g: g.variant())]
+    Rewrite().best(small_gan, ways, outcome, SILENT)
+    assert [line.partition(",")[0] for line in outcome.changed] == ["4: itself"]
+    [left] = outcome.left
+    assert "moves pictures by" in left["reason"]
+
+
 def test_of_two_ways_the_faster_is_taken(
     small_gan: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
