@@ -63,7 +63,6 @@ ROWS = {
         alone=["quantize {source} --images {images} --int8 --recover none"],
         chain=[
             "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",
-            "rewrite --precision int8",
             "quantize --int8 --recover none",
         ],
     ),

@@ -242,6 +242,23 @@ def test_what_only_looks_alike_is_left(
     assert not sites(graph)
 
 
+def test_a_layer_that_is_used_twice_is_rewritten_twice() -> None:
+    node = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
+    graph = graph_of(
+        helper.make_node("ConvTranspose", ["x", "narrow"], ["large"], **node),
+        helper.make_node("ConvTranspose", ["large", "narrow"], ["larger"], **node),
+        helper.make_node("Conv", ["larger", "wide"], ["y"]),
+        narrow=random(3, 3, 4, 4),
+        wide=random(4, 3, 1, 1),
+    )
+    for left in (1, 0):
+        [site] = [s for s in sites(graph) if s.kind == "convolution for each phase"]
+        result = rewritten(graph, [site])
+        compare(graph, result)
+        assert operators(result).count("ConvTranspose") == left
+        graph = result
+
+
 def test_what_fits_no_more_is_left_out() -> None:
     layer = nn.ConvTranspose2d(3, 4, 4, 2, 1)
     graph = exported(nn.Sequential(layer), torch.randn(2, 3, 6, 7))

@@ -47,9 +47,11 @@ class View:
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
     def put(self, name: str, array: NDArray[Any]) -> str:
-        """A new constant; its name."""
+        """A new constant; its name. One of that name is there already where a weight is shared."""
         from onnx import numpy_helper
 
+        if name in self.initializers:
+            return name
         self.model.graph.initializer.append(
             numpy_helper.from_array(np.ascontiguousarray(array), name)
         )
