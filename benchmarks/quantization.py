@@ -43,7 +43,7 @@ ROWS = {
         "dcgan-mnist",
         alone=["quantize {source} --int8"],
         chain=[
-            "prune {source} --ratio 0.4 --allocation uniform --round-to 16 --seconds 240",
+            "prune {source} --ratio 0.4 --allocation uniform --round-to 16 --seconds 700",
             "rewrite --precision int8",
             "quantize --int8",
         ],
