@@ -15,6 +15,7 @@ generator will run in, and made only where that gained. What is rewritten:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
@@ -135,7 +136,7 @@ class Rewrite(Step):
             found = self.race(base, {n: each.make(base) for n, each in some.items()}, console)
             trials |= {some[name]: trial for name, trial in found.items()}
         ratios = outcome.figures.setdefault("latency_ratio", {})
-        ratios |= {each.name: round(trial.ratio, 3) for each, trial in trials.items()}
+        ratios |= {e.name: round(t.ratio, 3) for e, t in trials.items() if isfinite(t.ratio)}
         fastest: dict[str, Exact] = {}
         for each in sorted(trials, key=lambda each: trials[each].ratio, reverse=True):
             if trials[each].gained:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 
 from genslim.console import Console
+from genslim.errors import GenslimError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.processes import agreed
@@ -33,13 +35,15 @@ class Trial:
         return self.ratio <= GAIN
 
     def __str__(self) -> str:
+        if self.ratio == inf:
+            return "refused by the runtime"
         return f"{self.ratio:.2f}x the latency"
 
 
 def race(
     baseline: Generator, candidates: Mapping[str, Generator], target: Target, console: Console
 ) -> dict[str, Trial]:
-    """Time every candidate beside the baseline.
+    """Time every candidate beside the baseline. One that the runtime refuses takes for ever.
 
     Args:
         baseline: what they are compared with.
@@ -54,12 +58,17 @@ def race(
     with ExitStack() as stack, console.progress("timing candidates", len(candidates) + 1) as bar:
         sessions = {}
         for name, candidate in {"": baseline, **candidates}.items():
-            sessions[name] = stack.enter_context(backend.open(candidate, target))
+            try:
+                sessions[name] = stack.enter_context(backend.open(candidate, target))
+            except GenslimError:
+                if not name:
+                    raise
             bar.advance(note=name)
         samples = interleave(
             {name: lambda s=s: s.run(arrays) for name, s in sessions.items()},  # type: ignore[misc]
             rounds=ROUNDS,
         )
     base = samples.pop("")
-    trials = {name: Trial(s.median_ms, s.ratio_to(base)) for name, s in samples.items()}
+    refused = dict.fromkeys(candidates, Trial(inf, inf))
+    trials = refused | {n: Trial(s.median_ms, s.ratio_to(base)) for n, s in samples.items()}
     return agreed(trials)  # processes that train together must build the same

@@ -45,7 +45,10 @@ def put_constants(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) ->
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     model.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in values.items()
+        # Not ascontiguousarray: it makes a scalar an array of one, which ONNX Runtime's QLinearAdd
+        # refuses as a scale.
+        numpy_helper.from_array(np.asarray(array, order="C"), name)
+        for name, array in values.items()
     )
 
 

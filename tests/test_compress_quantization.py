@@ -115,6 +115,14 @@ def test_what_is_concatenated_shares_a_range(dense: Generator, pairs: Pairs) -> 
         assert session.execution.precision == "int8", of
 
 
+def test_scales_are_scalars(pairs: Pairs) -> None:
+    """ONNX Runtime refuses arrays of one in sums."""
+    constants = {tensor.name: tensor for tensor in pairs.model.graph.initializer}
+    names = {name for group in pairs.groups for name in (f"{group}.scale", f"{group}.zero")}
+    assert names <= constants.keys()
+    assert all(not constants[name].dims for name in names)
+
+
 def test_products_behind_an_interleaving_are_known(small_gan: Generator) -> None:
     """Pairs go before what only moves values about; the layers keep their names."""
     plain = onnx_of(small_gan)

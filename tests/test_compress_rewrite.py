@@ -22,12 +22,13 @@ from compress.step import Outcome
 from compress.trial import Trial
 from genslim import artifact
 from genslim.console import SILENT
-from genslim.errors import UserError
+from genslim.errors import GenslimError, UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.onnx_graph import onnx_of
 from genslim.onnx_model import load_model
 from genslim.signature import BATCH, Input, Output, Prior, Signature
+from genslim.target import Target
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,6 +168,17 @@ def test_rewrites_that_are_slower_together_leave_the_best(
     told(monkeypatch, ratios)
     report = Rewrite()(tiny_gan).steps[-1].report
     assert [line.partition(":")[0] for line in report["changed"]] == ["net.9"]
+
+
+def test_what_a_runtime_refuses_takes_for_ever(small_gan: Generator) -> None:
+    broken = small_gan.variant(module=None, onnx=onnx_of(small_gan)[:100])
+    target = Target.parse("onnxruntime:threads=1").settled(small_gan.signature)
+    trials = trial.race(small_gan, {"broken": broken, "same": small_gan}, target, SILENT)
+    assert not trials["broken"].gained
+    assert str(trials["broken"]) == "refused by the runtime"
+    assert 0 < trials["same"].milliseconds < 1e6
+    with pytest.raises(GenslimError):
+        trial.race(broken, {"same": small_gan}, target, SILENT)
 
 
 def test_what_is_not_exact_is_left(small_gan: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from compress.batches import usual_rate
@@ -102,7 +103,9 @@ class Int8:
             fastest = min(trials, key=lambda name: trials[name].ratio)
             if trials[fastest].ratio < CLEARLY * trials[first].ratio:
                 best = fastest
-            self.figures["latency_ratio"] = {n: round(t.ratio, 3) for n, t in trials.items()}
+            self.figures["latency_ratio"] = {
+                n: round(t.ratio, 3) for n, t in trials.items() if isfinite(t.ratio)
+            }
             if trials[best].ratio > 1:
                 self.console.warn(f"int8 is slower than float on {self.target}: {trials[best]}")
         self.figures["quantizer"] = best

@@ -53,7 +53,7 @@ class View:
         if name in self.initializers:
             return name
         self.model.graph.initializer.append(
-            numpy_helper.from_array(np.ascontiguousarray(array), name)
+            numpy_helper.from_array(np.asarray(array, order="C"), name)
         )
         return name
 
