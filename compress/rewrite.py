@@ -15,7 +15,6 @@ generator will run in, and made only where that gained. What is rewritten:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.step import Outcome, Step
@@ -127,16 +126,19 @@ class Rewrite(Step):
             console: shows progress.
             graph: the generator's, where candidates are rewrites of it: exporting takes seconds.
         """
+        from compress.trial import ratios
+
         if not candidates:
             return generator
         base = generator if graph is None else generator.variant(module=None, onnx=graph)
+        rival = self.as_it_runs(base)
+        raced = outcome.figures.setdefault("latency_ratio", {})
         trials: dict[Exact, Trial] = {}
         for start in range(0, len(candidates), AT_ONCE):
             some = {each.name: each for each in candidates[start : start + AT_ONCE]}
-            found = self.race(base, {n: each.make(base) for n, each in some.items()}, console)
+            found = self.race(rival, {n: each.make(base) for n, each in some.items()}, console)
             trials |= {some[name]: trial for name, trial in found.items()}
-        ratios = outcome.figures.setdefault("latency_ratio", {})
-        ratios |= {e.name: round(t.ratio, 3) for e, t in trials.items() if isfinite(t.ratio)}
+            raced |= ratios(found)
         fastest: dict[str, Exact] = {}
         for each in sorted(trials, key=lambda each: trials[each].ratio, reverse=True):
             if trials[each].gained:
@@ -156,7 +158,7 @@ class Rewrite(Step):
             together = base
             for each in chosen:
                 together = each.make(together)
-            trial = self.race(base, {"all": together}, console)["all"]
+            trial = self.race(rival, {"all": together}, console)["all"]
             if trial.ratio > trials[chosen[0]].ratio:
                 outcome.left += [
                     {"what": each.place, "reason": f"faster alone, but not with {chosen[0].place}"}
@@ -169,18 +171,20 @@ class Rewrite(Step):
         return generator
 
     def race(
-        self, base: Generator, candidates: dict[str, Generator], console: Console
+        self, rival: Generator, candidates: dict[str, Generator], console: Console
     ) -> dict[str, Trial]:
-        """Time candidates beside the base, all in the precision asked for."""
+        """Time candidates, as they will run, beside what runs so already."""
         from compress.trial import race
 
-        if self.precision == "int8":
-            base = self.rounded(base)
-            candidates = {name: self.rounded(each) for name, each in candidates.items()}
-        return race(base, candidates, self.settled_target(base), console)
+        running = {name: self.as_it_runs(each) for name, each in candidates.items()}
+        return race(rival, running, self.settled_target(rival), console)
 
-    def rounded(self, generator: Generator) -> Generator:
-        """The generator as quantization would make it, as far as time goes: with any ranges."""
+    def as_it_runs(self, generator: Generator) -> Generator:
+        """The generator in the precision asked for: in int8 as quantization would make it, as far
+        as time goes, with any ranges.
+        """
+        if self.precision != "int8":
+            return generator
         from compress.quantization.calibration import calibration
         from compress.quantization.pairs import Pairs
         from compress.quantization.placement import usual_placement

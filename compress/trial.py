@@ -40,6 +40,11 @@ class Trial:
         return f"{self.ratio:.2f}x the latency"
 
 
+def ratios(trials: Mapping[str, Trial]) -> dict[str, float]:
+    """The ratios of those that ran, for a record."""
+    return {name: round(t.ratio, 3) for name, t in trials.items() if t.ratio < inf}
+
+
 def race(
     baseline: Generator, candidates: Mapping[str, Generator], target: Target, console: Console
 ) -> dict[str, Trial]:

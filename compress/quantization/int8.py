@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from compress.batches import usual_rate
@@ -22,7 +21,7 @@ from compress.quantization.pairs import Pairs
 from compress.quantization.placement import PLACEMENTS, Placement
 from compress.quantization.ranges import CHOICES
 from compress.quantization.training import Rounding, shared_tensors
-from compress.trial import race
+from compress.trial import race, ratios
 from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.onnx_graph import onnx_of
@@ -103,9 +102,7 @@ class Int8:
             fastest = min(trials, key=lambda name: trials[name].ratio)
             if trials[fastest].ratio < CLEARLY * trials[first].ratio:
                 best = fastest
-            self.figures["latency_ratio"] = {
-                n: round(t.ratio, 3) for n, t in trials.items() if isfinite(t.ratio)
-            }
+            self.figures["latency_ratio"] = ratios(trials)
             if trials[best].ratio > 1:
                 self.console.warn(f"int8 is slower than float on {self.target}: {trials[best]}")
         self.figures["quantizer"] = best

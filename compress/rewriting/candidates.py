@@ -38,7 +38,8 @@ def of_layers(generator: Generator) -> tuple[list[Exact], list[dict[str, str]]]:
     """The rewrites of a module's layers; and the layers that have none, with reasons."""
     from torch import nn
 
-    module = generator.trainable()
+    module = generator.module
+    assert module is not None
     found = [
         Exact(name, "matrix product", partial(with_module, make=projection))
         for name, projection in projections(module, generator).items()

@@ -25,10 +25,10 @@ def folded(view: View) -> Sites:
         if known.issuperset(node.input) and node.op_type not in (*KEPT, "Constant"):
             known.update(node.output)
             found.append(node)
-    return {WHOLE: lambda: put_constants(view.model)} if found else {}
+    return {WHOLE: lambda: fold(view.model)} if found else {}
 
 
-def put_constants(model: onnx.ModelProto) -> None:
+def fold(model: onnx.ModelProto) -> None:
     """Fold, in place."""
     import onnx_ir
     from onnxscript.optimizer import fold_constants

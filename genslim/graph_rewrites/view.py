@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genslim.onnx_model import put_constants
+
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
@@ -48,21 +50,14 @@ class View:
 
     def put(self, name: str, array: NDArray[Any]) -> str:
         """A new constant; its name. One of that name is there already where a weight is shared."""
-        from onnx import numpy_helper
-
-        if name in self.initializers:
-            return name
-        self.model.graph.initializer.append(
-            numpy_helper.from_array(np.asarray(array, order="C"), name)
-        )
+        if name not in self.initializers:
+            put_constants(self.model, {name: array})
         return name
 
     def replace(self, old: onnx.NodeProto, *new: onnx.NodeProto) -> None:
         """Let nodes stand where ``old`` stood."""
-        place = next(
-            i for i, node in enumerate(self.model.graph.node) if node is old or node == old
-        )
         nodes = list(self.model.graph.node)
+        place = nodes.index(old)
         nodes[place : place + 1] = new
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
