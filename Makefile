@@ -6,13 +6,14 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test matrix lint clean
+.PHONY: help demo test matrix triton lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole chain on the shipped generator: prune, separable, quantize, export, report"
 	@echo "make test    the tests"
 	@echo "make matrix  every known architecture: pruned, saved, opened, exported; a quarter of an hour"
+	@echo "make triton  what export triton writes, served by a real Triton server (450 MB)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make clean   remove .venv and caches; runs and reports stay"
 	@echo
@@ -27,6 +28,17 @@ test: $(READY)
 
 matrix: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m matrix $(ARGS)
+
+# Triton's own server, as nvidia-pytriton ships it, in an environment of its own: it wants numpy < 2.
+SERVER := .venv-triton/bin/python
+
+triton: $(READY) $(SERVER)
+	GENSLIM_TRITON_SERVER=$(CURDIR)/$(SERVER) $(BIN)/python -m pytest -m "not matrix" -k server tests/test_export_triton.py $(ARGS)
+
+$(SERVER):
+	$(PYTHON) -m venv .venv-triton.new
+	.venv-triton.new/bin/python -m pip install --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime
+	rm -rf .venv-triton && mv .venv-triton.new .venv-triton
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,5 +57,5 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks build dist
+	rm -rf .venv .venv-triton .venv-triton.new .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

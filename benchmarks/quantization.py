@@ -43,7 +43,7 @@ ROWS = {
         "dcgan-mnist",
         alone=["quantize {source} --int8"],
         chain=[
-            "prune {source} --ratio 0.4 --allocation uniform --round-to 16 --seconds 700",
+            "prune {source} --ratio 0.45 --allocation uniform --round-to 16 --seconds 1200",
             "rewrite --precision int8",
             "quantize --int8",
         ],
@@ -53,7 +53,7 @@ ROWS = {
         "{models}/realesr-animevideov3-x4.safetensors",
         alone=["quantize {source} --images {images} --int8"],
         chain=[
-            "prune {source} --images {images} --ratio 0.5 --round-to 16 --seconds 400",
+            "prune {source} --images {images} --ratio 0.65 --round-to 16 --seconds 600",
             "rewrite --precision int8",
             "quantize --int8 --seconds 60",
         ],
@@ -62,7 +62,7 @@ ROWS = {
         "{models}/realesrgan-x4plus-anime.safetensors",
         alone=["quantize {source} --images {images} --int8 --recover none"],
         chain=[
-            "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",
+            "prune {source} --images {images} --ratio 0.6 --of macs --round-to 16 --seconds 2400",
             "quantize --int8 --recover none",
         ],
     ),

@@ -27,7 +27,7 @@ from torch.nn.functional import l1_loss
 
 from compress.batches import in_batches, usual_batch, usual_rate, usual_structure, usual_validation
 from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
-from compress.interruption import Interruption, held
+from genslim.interruption import Interruption, held
 from compress.norms import recalibrate_norms, train_mode
 from compress.plan import Plan, Schedule
 from compress.pool import Pool

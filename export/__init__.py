@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from export.onnx import Onnx
     from export.openvino import OpenVino
     from export.tensorrt import TensorRt
+    from export.triton import Triton
 
 PLACES = {
     "Exporter": "exporter",
     "Onnx": "onnx",
     "OpenVino": "openvino",
     "TensorRt": "tensorrt",
+    "Triton": "triton",
 }
 """Where each public name lives."""
 
-__all__ = ["Exporter", "Onnx", "OpenVino", "TensorRt"]
+__all__ = ["Exporter", "Onnx", "OpenVino", "TensorRt", "Triton"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,15 @@ export = Group(
             "a TensorRT engine",
             "export.commands:trt",
             shorthands=PRECISIONS,
-            epilogue="Example: export trt --fp16 -o engine.plan",
+            epilogue="Examples: export trt --fp16 -o engine.plan; "
+            "export trt --fp16 --target-gpu sm_86,sm_89 --max 1,3,720,1280",
+        ),
+        Command(
+            "triton",
+            "a model repository for NVIDIA Triton Inference Server",
+            "export.commands:triton",
+            shorthands=FP16,
+            epilogue="Example: export triton --fp16 --instances 2 -o model_repository/",
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """Parity: does the exported file make the pictures that the generator makes?
 
-Both run on the same inputs, drawn for this purpose alone, at several batch sizes and, where height
-and width are free, at a second size: what was baked in by accident shows there.
+Both run on the same inputs, drawn for this purpose alone, on three shapes or more: several batch
+sizes and, where height and width are free, a second size. What was baked in by accident shows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from genslim.target import Target
 
 LATENT_BATCHES = (1, 3, 16)
 IMAGE_BATCHES = (1, 2)
+FIXED_BATCH = 3
+"""Of images whose sides are fixed: the third shape to try."""
 
 
 @dataclass(frozen=True)
@@ -132,17 +134,18 @@ def compare_on(
 ) -> Comparison | None:
     """Compare on ``batch`` inputs of the signature's usual sizes.
 
-    None where the shape is ``optional`` and the generator itself does not take it.
+    None where the shape is ``optional`` and the generator itself does not take it, or no image is
+    as large.
     """
-    drawn = {n: t.numpy() for n, t in Inputs(signature, "parity").draw(batch).items()}
-    shape = {name: list(array.shape) for name, array in drawn.items()}
     name = signature.images.name
     try:
+        drawn = {n: t.numpy() for n, t in Inputs(signature, "parity").draw(batch).items()}
         want = torch.from_numpy(expected.run(drawn)[name])
     except Exception:  # whatever the generator's own code raises about a size
         if optional:
             return None
         raise
+    shape = {name: list(array.shape) for name, array in drawn.items()}
     try:
         got = torch.from_numpy(np.array(session.run(drawn)[name], np.float32))
     except Exception as error:  # runtimes raise what they like where a shape was baked in
@@ -164,20 +167,33 @@ def compare_on(
 
 
 def shapes(signature: Signature) -> list[tuple[Signature, int]]:
-    """Signatures with the sizes to try, and the batch to try each at."""
+    """Signatures with the sizes to try, and the batch to try each at: three or more."""
     images = any(isinstance(spec.draw, Images) for spec in signature.inputs)
     tried = [(signature, batch) for batch in (IMAGE_BATCHES if images else LATENT_BATCHES)]
-    smaller = {
-        side: max(1, size * 3 // 4)
-        for spec in signature.inputs
-        for side, size in (spec.sizes or {}).items()
-        if side in spec.shape and side != BATCH and spec.multiple_of == 1
-    }
-    if smaller:
-        if len(smaller) > 1:  # keep one: with unlike sides, mixing them up shows
-            del smaller[next(iter(smaller))]
+    other = other_sizes(signature)
+    if other:
+        if len(other) > 1:  # keep one: with unlike sides, mixing them up shows
+            del other[next(iter(other))]
         inputs = tuple(
-            replace(spec, sizes={**(spec.sizes or {}), **smaller}) for spec in signature.inputs
+            replace(spec, sizes={**(spec.sizes or {}), **other}) for spec in signature.inputs
         )
         tried.append((replace(signature, inputs=inputs), 1))
+    elif images:
+        tried.append((signature, FIXED_BATCH))
     return tried
+
+
+def other_sizes(signature: Signature) -> dict[str, int]:
+    """Another size of each free side that is legal: about three quarters of the usual one."""
+    steps: dict[str, int] = {}
+    usual: dict[str, int] = {}
+    for spec in signature.inputs:
+        for side, size in (spec.sizes or {}).items():
+            if side in spec.shape and side != BATCH:
+                steps[side] = math.lcm(steps.get(side, 1), spec.multiple_of)
+                usual[side] = size
+    other = {}
+    for side, step in steps.items():
+        smaller = max(step, usual[side] * 3 // 4 // step * step)
+        other[side] = smaller if smaller < usual[side] else usual[side] + step
+    return other

@@ -1,44 +1,44 @@
-"""A TensorRT engine, built by TensorRT or TensorRT-RTX: both have the same API.
+"""A TensorRT engine, built by TensorRT or TensorRT-RTX, with the proof of what was built.
 
-Networks are strongly typed: the types in the ONNX graph are the types that execute. So fp16 means
-an fp16-typed graph and int8 means Q/DQ pairs; there is no flag that could be ignored in silence.
-What was built is read back all the same, from the network and, where there is a GPU, from the
-engine itself.
+Users of such tools most often complain that 16 bits were asked for and 32 were built, in silence.
+So the layers of the engine are read back (:mod:`export.engine.layers`), every convolution and
+product is looked up among them, and an engine that is not what was asked for is kept apart.
 """
 
 from __future__ import annotations
 
-import json
+import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from export.engine.building import MEBIBYTE, Built, Settings, build
+from export.engine.layers import Engine, inspected, listed
 from export.exporter import Exporter, Product
 from export.graph import beyond_half, graph_of, kind_of
 from genslim.console import Console
-from genslim.errors import GenslimError
+from genslim.errors import UserError
 from genslim.generator import Generator
-from genslim.onnx_model import fixed_sides
+from genslim.inputs import Inputs
+from genslim.onnx_model import fixed_sides, load_model
+from genslim.runtimes.tensorrt import ENGINE, find_tensorrt, load_engine
 from genslim.runtimes.tensorrt import TensorRt as Runtime
-from genslim.runtimes.tensorrt import find_tensorrt, quiet_logger
-from genslim.signature import BATCH, Images, Input, Signature
 from genslim.signs import signed
 from genslim.storage import write_whole
 from genslim.target import Target
 
-ENGINE = "engine.plan"
-PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-MOVES = ("CONCATENATION", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE")
-"""Layers that only move values."""
-TYPES = {"HALF": "fp16", "FLOAT": "fp32", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
+PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""ONNX operators that are convolutions and matrix products."""
+LEAST_SHARE = 0.9
+"""Of the convolutions and products, how many must compute in 8 or 16 bits where that was asked.
 
-LATENT_BATCH_MOST = 64
-IMAGE_BATCH_MOST = 4
-LONGEST_SIDE = 1024
-"""Sides of at least this fit the engine, or of twice the usual size if that is more."""
+A few may not: weights that fp16 can't hold, or layers that quantization left whole on purpose.
+"""
+RUNS = 50
+"""How often a new engine is timed, where there is a GPU."""
 
 
 @dataclass(frozen=True)
@@ -50,215 +50,155 @@ class TensorRt(Exporter):
 
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """auto: as the generator is; fp16: what is float in 16 bits; fp32, int8: it must be that."""
+    least: tuple[str, ...] = ()
+    """``[NAME:]SHAPE`` of the smallest inputs that the engine takes."""
+    usual: tuple[str, ...] = ()
+    """Of those that it is tuned for."""
+    greatest: tuple[str, ...] = ()
+    """Of the largest. Left out, all three follow from the signature."""
+    gpus: tuple[str, ...] = ()
+    """Compute capabilities to build for ahead of time: ``sm_80``, ``sm_86``. TensorRT-RTX alone."""
+    timing_cache: str | None = None
+    """A file that measured kernels are kept in, from one build to the next."""
+    workspace: int | None = None
+    """MiB of GPU memory that kernels may use for themselves."""
+    version_compatible: bool = False
+    """Let later versions of the library run the engine, at some cost of speed."""
+    hardware_compatible: bool = False
+    """Let other GPUs run the engine, at some cost of speed."""
 
     def ready(self) -> None:
         """One of the two libraries must be installed."""
         super().ready()
+        if self.workspace is not None and self.workspace <= 0:
+            raise UserError(
+                f"workspace {self.workspace} is no positive number of MiB",
+                hint="leave it out to allow all of the GPU's memory",
+            )
         find_tensorrt()
 
+    @property
+    def settings(self) -> Settings:
+        """What the builder is told."""
+        return Settings(
+            shapes={"min": self.least, "opt": self.usual, "max": self.greatest},
+            gpus=self.gpus,
+            timing_cache=None if self.timing_cache is None else Path(self.timing_cache),
+            workspace=self.workspace,
+            version_compatible=self.version_compatible,
+            hardware_compatible=self.hardware_compatible,
+        )
+
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:
-        """Build the engine; judge its graph on ONNX Runtime, which runs the same types."""
+        """Build the engine, and run it where there is a GPU; else its graph on ONNX Runtime."""
         trt = find_tensorrt()
         graph = signed(graph_of(generator, self.precision))
         started = time.monotonic()
-        built = build(trt, graph, generator.signature)
+        built = build(trt, graph, generator.signature, self.settings, console)
         seconds = round(time.monotonic() - started, 1)
-        write_whole(folder / ENGINE, built.engine)
-        inspected = inspect(trt, built.engine)
-        run = "built, not run: " + (
-            "no GPU that this engine runs on"
-            if inspected is None
-            else (Runtime().missing() or "").partition(";")[0]
-        )
+        write_whole(folder / ENGINE, built.plan)
+        library = f"{trt.__name__} {trt.__version__}"
+        why_not = Runtime().missing()
+        engine = built.engine
+        if why_not is None:
+            engine = inspected(trt, load_engine(trt, built.plan, library))
         kind = kind_of(graph)
         asked = kind if self.precision == "auto" else self.precision
-        library = f"{trt.__name__} {trt.__version__}"
-        console.info(f"{library}: {run}; built in {seconds} s")
-        console.info("convolutions and products in the network: " + listed(built.products))
-        if inspected:
-            console.info("layers in the engine: " + listed(inspected))
-        console.info("the parity below is that of the graph the engine was built from")
+        products = Counter(engine.products(products_of(graph)).values()) if engine else Counter()
+        figures = {
+            "bytes": len(built.plan),
+            "library": library,
+            "asked": asked,
+            "build_seconds": seconds,
+            "profile": built.profile,
+            "gpus": list(built.gpus),
+            "network": built.network,
+            "products": dict(products),
+            "engine": engine and engine.to_json(),
+        }
+        console.info(f"{library}: built in {seconds} s, {len(built.plan) / MEBIBYTE:.1f} MiB")
+        tell(built, engine, products, console)
+        if why_not is None:
+            alone = replace(
+                generator, onnx=None, module=None, files={ENGINE: folder / ENGINE}, steps=()
+            )
+            latency = timed(alone)
+            figures |= {"run": "run", "latency_ms": latency}
+            console.info(f"latency: {latency:.2f} ms, the median of {RUNS} runs, copies included")
+            judged, judged_on = alone, "tensorrt"
+        else:
+            figures["run"] = f"built, not run: {why_not.partition(';')[0]}"
+            console.info(str(figures["run"]))
+            console.info("the parity below is that of the graph the engine was built from")
+            judged, judged_on = replace(generator, onnx=graph, module=None, files={}), "onnxruntime"
         return Product(
             kind,
             files={ENGINE: folder / ENGINE},
-            judged=replace(generator, onnx=graph, module=None, files={}),
+            judged=judged,
+            judged_on=judged_on,
             fixed=fixed_sides(graph, generator.signature),
-            figures={
-                "bytes": len(built.engine),
-                "library": library,
-                "asked": asked,
-                "build_seconds": seconds,
-                "profile": built.profile,
-                "network": built.products,
-                "engine": inspected,
-                "run": run,
-            },
+            figures=figures,
             failures=[
-                *refusals(asked, built.products, inspected),
+                *refusals(asked, built.network, products),
                 *beyond_half(graph, generator.signature),
             ],
         )
 
 
-@dataclass(frozen=True)
-class Built:
-    """An engine and what is known of it."""
-
-    engine: bytes
-    profile: dict[str, dict[str, list[int]]]
-    """The least, usual and greatest shape of each input."""
-    products: dict[str, int]
-    """How many convolutions and matrix products of the network there are in each type."""
+def products_of(graph: bytes) -> list[str]:
+    """The names of a graph's convolutions and matrix products."""
+    return [node.name for node in load_model(graph).graph.node if node.op_type in PRODUCTS]
 
 
-def build(trt: Any, graph: bytes, signature: Signature) -> Built:
-    """Parse ``graph`` and build an engine of it.
-
-    Raises:
-        GenslimError: TensorRT can't parse or build it; each error with its ONNX node.
-    """
-    logger = quiet_logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise GenslimError(
-            f"{trt.__name__} can't parse the graph: "
-            + "; ".join(f"{e.node_operator()} {e.node_name()!r}: {e.desc()}" for e in errors),
-            hint="export onnx still works; ONNX Runtime or OpenVINO may run it",
-        )
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what the inspector reads
-    shapes = profile_shapes(network, signature)
-    profile = builder.create_optimization_profile()
-    for name, shape in shapes.items():
-        profile.set_shape(name, shape["min"], shape["opt"], shape["max"])
-    if shapes:
-        config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
+def tell(
+    built: Built, engine: Engine | None, products: Mapping[str, int], console: Console
+) -> None:
+    """What was asked for and what was built."""
+    console.info(f"convolutions and products in the network: {listed(built.network)}")
     if engine is None:
-        raise GenslimError(
-            f"{trt.__name__} can't build an engine: "
-            + ("; ".join(logger.errors[-3:]) or "no reason given"),
-            hint="export onnx still works; ONNX Runtime or OpenVINO may run it",
-        )
-    return Built(bytes(engine), shapes, product_types(network))
+        console.info("the builder does not tell which layers it built")
+        return
+    console.info(f"convolutions and products in the engine: {listed(products)}")
+    console.info(
+        f"layers in the engine, by what they make: {listed(engine.types())}; "
+        f"{engine.reformats} only reformat (read from {engine.read_from})"
+    )
 
 
-def profile_shapes(network: Any, signature: Signature) -> dict[str, dict[str, list[int]]]:
-    """The range of shapes of each input that is dynamic in the network.
+def timed(generator: Generator) -> float:
+    """The median latency of an engine in ms, with its inputs and images copied."""
+    signature = generator.signature
+    target = Target("tensorrt").settled(signature)
+    assert target.batch is not None
+    drawn = {n: t.numpy() for n, t in Inputs(signature, "timing").draw(target.batch).items()}
+    found = []
+    with Runtime().open(generator, target) as session:
+        for index in range(2 * RUNS):
+            started = time.perf_counter()
+            session.run(drawn)
+            if index >= RUNS:  # the first half warms up
+                found.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(found)
 
-    The usual shape is the signature's at the target's usual batch; the greatest batch is 64 for
-    latents and 4 for images; sides go from a quarter of the usual to 1024 or twice the usual.
+
+def refusals(asked: str, network: Mapping[str, int], products: Mapping[str, int]) -> list[str]:
+    """Why what was built is not what was asked for; empty where it is.
+
+    Args:
+        asked: the precision.
+        network: how many products of the network there are in each type.
+        products: how many of them the engine computes in each type; empty where it is unknown.
     """
-    usual_batch = Target().settled(signature).batch
-    assert usual_batch is not None
-    specs = {spec.name: spec for spec in signature.inputs}
-    shapes = {}
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        parsed = tuple(tensor.shape)
-        if -1 not in parsed:
-            continue
-        spec = specs[tensor.name]
-        ranges = [
-            side_range(spec, axis, usual_batch) if side == -1 else (side, side, side)
-            for axis, side in enumerate(parsed)
-        ]
-        least, usual, most = (list(sides) for sides in zip(*ranges, strict=True))
-        shapes[tensor.name] = {"min": least, "opt": usual, "max": most}
-    return shapes
-
-
-def side_range(spec: Input, axis: int, usual_batch: int) -> tuple[int, int, int]:
-    """Least, usual and greatest size of one dynamic dimension."""
-    if spec.shape[axis] == BATCH:
-        most = IMAGE_BATCH_MOST if isinstance(spec.draw, Images) else LATENT_BATCH_MOST
-        return 1, usual_batch, max(most, usual_batch)
-    usual, step = spec.concrete(1)[axis], spec.multiple_of
-    least = max(step, usual // 4 // step * step)
-    return least, usual, max(LONGEST_SIDE // step * step, 2 * usual)
-
-
-def product_types(network: Any) -> dict[str, int]:
-    """Count the network's convolutions and matrix products by the type that they compute in.
-
-    One whose input comes from a DequantizeLinear, directly or through layers that only move
-    values, is int8: that is what Q/DQ means to TensorRT.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    made_by = {
-        layer.get_output(index).name: layer
-        for layer in layers
-        for index in range(layer.num_outputs)
-    }
-
-    @cache
-    def quantized(name: str) -> bool:
-        layer = made_by.get(name)
-        if layer is None or layer.type.name not in MOVES:
-            return layer is not None and layer.type.name == "DEQUANTIZE"
-        many = layer.type.name == "CONCATENATION"  # the others' further inputs are shapes
-        return all(
-            quantized(layer.get_input(index).name)
-            for index in range(layer.num_inputs if many else 1)
-        )
-
-    found: Counter[str] = Counter()
-    for layer in layers:
-        if layer.type.name in PRODUCTS:
-            taken = layer.get_input(0)
-            kind = taken.dtype.name
-            found["int8" if quantized(taken.name) else TYPES.get(kind, kind.lower())] += 1
-    return dict(found)
-
-
-def inspect(trt: Any, engine: bytes) -> dict[str, int] | None:
-    """Count the layers of a built engine by the type of their first output.
-
-    None where the engine can't be loaded: TensorRT gives no reason, most often there is no GPU.
-    """
-    loaded = trt.Runtime(quiet_logger(trt)).deserialize_cuda_engine(engine)
-    if loaded is None:
-        return None
-    text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    found: Counter[str] = Counter()
-    for layer in json.loads(text).get("Layers", []):
-        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
-        if outputs:
-            found[type_in(str(outputs[0].get("Format/Datatype", "")))] += 1
-    return dict(found)
-
-
-def type_in(text: str) -> str:
-    """The type in the inspector's words: ``Channel major FP16 format``, ``Half``."""
-    words = text.lower()
-    for kind, names in {
-        "int8": ("int8",),
-        "fp8": ("fp8",),
-        "bf16": ("bf16", "bfloat16"),
-        "fp16": ("fp16", "half"),
-        "fp32": ("fp32", "float"),
-    }.items():
-        if any(name in words for name in names):
-            return kind
-    return "other"
-
-
-def refusals(asked: str, products: dict[str, int], inspected: dict[str, int] | None) -> list[str]:
-    """Why what was built is not what was asked for; empty where it is."""
+    small = {"fp16": ("fp16", "bf16", "int8"), "int8": ("int8",)}.get(asked)
+    if small is None:
+        return []
     failures = []
-    if asked == "fp16" and products.get("fp32"):
-        failures.append(f"fp16 was asked for, and the network is {listed(products)}")
-    if asked == "int8" and not products.get("int8"):
-        failures.append(f"int8 was asked for, and the network is {listed(products)}")
-    if inspected and asked != "fp32" and not (inspected.get("fp16") or inspected.get("int8")):
-        failures.append(f"{asked} was asked for, and the engine's layers are {listed(inspected)}")
-    return failures
-
-
-def listed(counts: dict[str, int]) -> str:
-    """``17 fp16, 1 fp32``, the commonest first."""
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{count} {kind}" for kind, count in ordered) or "without products"
+    for what, counts in (("network", network), ("engine", products)):
+        total = sum(counts.values())
+        fitting = sum(counts.get(kind, 0) for kind in small)
+        # What quantization left whole is whole in the network already: the engine must have no
+        # fewer of the kind asked for than that.
+        needed = LEAST_SHARE * (total if asked == "fp16" else max(1, network.get("int8", 0)))
+        if total and fitting < needed:
+            failures.append(f"{asked} was asked for, and the {what} is {listed(counts)}")
+    return failures[:1]

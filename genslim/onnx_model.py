@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,14 @@ from genslim.signature import Signature
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
+
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
+"""Under this PyTorch's exporter keeps where in the Python code a node comes from."""
+FRAME = re.compile(
+    r'File "(?P<path>[^"\n]+)", line (?P<line>\d+), in (?P<function>[^\n]+)'
+    r'(?:\n(?! *File ") *(?P<code>[^\n]*\S))?'
+)
+PACKAGES = re.compile(r"/(?:site|dist)-packages/")
 
 
 def load_model(blob: bytes) -> onnx.ModelProto:
@@ -91,3 +100,27 @@ def float_type(blob: bytes) -> str:
 
     kind = load_model(blob).graph.input[0].type.tensor_type.elem_type
     return "float16" if kind == onnx.TensorProto.FLOAT16 else "float32"
+
+
+def source_line(node: onnx.NodeProto) -> str | None:
+    """The line of the generator's code that a node comes from, where the exporter kept it.
+
+    ``dcgan.py:52 in forward: return self.net(z)``, the innermost outside of PyTorch's own files.
+    An installed package's path begins at the package, any other is the file's name alone: no
+    folder of the machine that exported the graph.
+    """
+    for entry in node.metadata_props:
+        if entry.key == STACK_TRACE:
+            for frame in reversed(list(FRAME.finditer(entry.value))):
+                path, line, function, code = frame.groups()
+                place = short_path(path)
+                if not place.startswith("torch/"):
+                    return f"{place}:{line} in {function}" + (f": {code}" if code else "")
+    return None
+
+
+def short_path(path: str) -> str:
+    """The path of a file of code without the folders that only one machine has."""
+    path = path.replace("\\", "/")
+    *_, installed = PACKAGES.split(path)
+    return path.rpartition("/")[2] if installed == path else installed

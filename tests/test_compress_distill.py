@@ -20,7 +20,7 @@ from torch import nn
 from compress import distill as distillation
 from compress.checkpoint import Checkpoint, current, kept_at
 from compress.distill import Distillation, distill
-from compress.interruption import Interruption, held
+from genslim.interruption import Interruption, held
 from compress.plan import Plan
 from compress.pool import USES, Pool
 from compress.watched import Watched

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,13 +20,18 @@ from torch import Tensor, nn
 
 from export import Exporter, Onnx, OpenVino, TensorRt, commands
 from export.exporter import Kind, Product
-from export.parity import Comparison, Parity
+from export.onnx import drop_notes
+from export.parity import Comparison, Parity, shapes
+from generators import dcgan
 from genslim import artifact
 from genslim.console import Console
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator
+from genslim.graph_rewrites import rewritten, sites
+from genslim.half import to_fp16
 from genslim.inputs import Inputs
 from genslim.onnx_graph import onnx_of
+from genslim.onnx_model import source_line
 from genslim.run import Run
 from genslim.runtimes import runtime
 from genslim.signature import BATCH, Images, Input, Output, Signature
@@ -66,7 +73,124 @@ def test_metadata_says_how_to_use_the_file(graph_gan: Generator) -> None:
     assert facts["colour_order"] == "grey"
     assert facts["input.z"] == f"normal {graph_gan.signature.inputs[0].draw.scale:g}"
     assert facts["genslim_version"][0].isdigit()
-    assert "scale" not in facts
+    assert facts["precision"] == "fp32"
+    assert facts["free_sides"] == BATCH
+    assert not {"scale", "multiple_of", "model_license"} & facts.keys()
+
+
+def facts_of(exported: Generator) -> dict[str, str]:
+    assert exported.onnx is not None
+    model = onnx.load_model_from_string(exported.onnx)
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def test_metadata_has_the_licence_where_the_source_knows_it(graph_gan: Generator) -> None:
+    licensed = replace(graph_gan, source={**graph_gan.source, "licence": "Apache-2.0"})
+    assert facts_of(Onnx("fast.onnx")(licensed))["model_license"] == "Apache-2.0"
+
+
+def test_the_file_holds_no_paths_of_this_machine(graph_gan: Generator) -> None:
+    """PyTorch's exporter keeps where every node comes from: of no use to who deploys the file."""
+    assert graph_gan.onnx is not None
+    code = Path(dcgan.__file__)
+    for traced in (str(code), "site-packages", "pkg.torch"):
+        assert traced.encode() in graph_gan.onnx
+    exported = Onnx("fast.onnx")(graph_gan).onnx
+    assert exported is not None
+    for traced in (code.name, str(code.parent), "site-packages", "pkg.torch"):
+        assert traced.encode() not in exported
+    assert len(exported) < len(graph_gan.onnx) - 10_000
+
+
+def test_notes_within_branches_and_functions_go_too() -> None:
+    def noted(node: onnx.NodeProto) -> onnx.NodeProto:
+        node.doc_string = "/home/someone/net.py"
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/someone/net.py")
+        return node
+
+    made = onnx.helper.make_tensor_value_info("inside", onnx.TensorProto.FLOAT, [2])
+    branch = onnx.helper.make_graph(
+        [noted(onnx.helper.make_node("Identity", ["x"], ["inside"]))], "branch", [], [made]
+    )
+    chosen = onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    function = onnx.helper.make_function(
+        "own", "twice", ["a"], ["b"], [noted(onnx.helper.make_node("Add", ["a", "a"], ["b"]))], []
+    )
+    graph = onnx.helper.make_graph([noted(chosen)], "/home/someone", [], [])
+    graph.name = "main"
+    model = onnx.helper.make_model(graph, functions=[function])
+    assert model.SerializeToString().count(b"someone") == 8
+    drop_notes(model)
+    assert b"someone" not in model.SerializeToString()
+    inner = [attribute.g.node[0].op_type for attribute in model.graph.node[0].attribute]
+    assert inner == ["Identity", "Identity"], "nothing else is gone"
+
+
+def traced(*frames: str) -> onnx.NodeProto:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="\n  ".join(frames))
+    return node
+
+
+LIBRARY = "/home/me/.venv/lib/python3.11/site-packages"
+INNER = (
+    f'File "{LIBRARY}/torch/nn/modules/activation.py", line 144, in forward\n    return F.relu(x)'
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (
+            'File "/home/me/net.py", line 7, in forward\n    return self.net(x)',
+            "net.py:7 in forward: return self.net(x)",
+        ),
+        (
+            f'File "{LIBRARY}/spandrel/archs/rcan.py", line 21, in <lambda>\n    x + 1',
+            "spandrel/archs/rcan.py:21 in <lambda>: x + 1",
+        ),
+        (
+            'File "C:\\Users\\me\\torch\\net.py", line 7, in forward\n    y = x[0]',
+            "net.py:7 in forward: y = x[0]",
+        ),
+        ('File "/home/me/net.py", line 7, in forward', "net.py:7 in forward"),
+    ],
+)
+def test_a_node_comes_from_the_innermost_line_that_is_not_pytorchs(
+    frame: str, expected: str
+) -> None:
+    outer = 'File "/home/me/outer.py", line 1, in forward\n    return self.inner(x)'
+    assert source_line(traced(outer, frame, INNER)) == expected
+
+
+def test_a_node_of_unknown_origin_has_no_line() -> None:
+    assert source_line(traced(INNER)) is None
+    assert source_line(onnx.helper.make_node("Relu", ["x"], ["y"])) is None
+
+
+def test_lines_outlive_rewrites_halving_and_quantization(
+    graph_gan: Generator, quantized_gan: Generator
+) -> None:
+    """What is put in has no line; what stays keeps its own."""
+    assert graph_gan.onnx is not None
+    assert quantized_gan.onnx is not None
+    rewrites = [r for r in sites(graph_gan.onnx) if r.kind == "convolution for each phase"]
+    assert rewrites
+    code = Path(dcgan.__file__).read_text().splitlines()
+    for graph in (
+        graph_gan.onnx,
+        quantized_gan.onnx,
+        to_fp16(graph_gan.onnx),
+        rewritten(graph_gan.onnx, rewrites),
+    ):
+        nodes = onnx.load_model_from_string(graph).graph.node
+        lines = {n.name: source_line(n) for n in nodes if n.op_type in ("Relu", "Tanh")}
+        assert len(lines) == 4
+        for line in lines.values():
+            place, _, text = str(line).partition(" in forward: ")
+            name, _, number = place.partition(":")
+            assert name == "dcgan.py"
+            assert code[int(number) - 1].strip() == text
 
 
 class Enlarge(nn.Module):
@@ -98,8 +222,57 @@ def test_free_height_and_width_are_tried_unlike_each_other(image_folder: Path) -
     assert not report["failures"]
     assert exported.onnx is not None
     model = onnx.load_model_from_string(exported.onnx)
-    assert {p.key: p.value for p in model.metadata_props}["scale"] == "3"
-    assert {p.key: p.value for p in model.metadata_props}["colour_order"] == "RGB"
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert facts["scale"] == "3"
+    assert facts["colour_order"] == "RGB"
+    assert facts["input.x"] == "image, 0 1"
+    assert facts["free_sides"] == "batch, height, width"
+    assert facts["multiple_of"] == "1"
+
+
+def sides_tried(signature: Signature) -> list[tuple[int, ...]]:
+    return [tried.inputs[0].concrete(batch) for tried, batch in shapes(signature)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "multiple_of", "other"),
+    [(32, 64, 8, (32, 48)), (48, 32, 16, (48, 16)), (16, 32, 32, (16, 64)), (9, 1, 1, (9, 2))],
+)
+def test_the_third_shape_is_a_legal_multiple(
+    height: int, width: int, multiple_of: int, other: tuple[int, int]
+) -> None:
+    sizes = {"height": height, "width": width}
+    taken = Input("x", (BATCH, 3, "height", "width"), Images("photos"), sizes, multiple_of)
+    signature = Signature((taken,), (Output("made", taken.shape, (0.0, 1.0)),))
+    usual = (3, height, width)
+    assert sides_tried(signature) == [(1, *usual), (2, *usual), (1, 3, *other)]
+    fixed = signature.with_sides(sizes)
+    assert sides_tried(fixed) == [(1, *usual), (2, *usual), (3, *usual)]
+
+
+def test_two_inputs_that_share_a_side_agree_on_its_multiple() -> None:
+    shape = (BATCH, 3, "height", "width")
+    sizes = {"height": 24, "width": 24}
+    picture = Input("picture", shape, Images("photos"), sizes, 4)
+    mask = Input("mask", shape, Images("photos"), sizes, 6)
+    signature = Signature((picture, mask), (Output("made", shape, (0.0, 1.0)),))
+    assert sides_tried(signature)[-1] == (1, 3, 24, 12)
+
+
+def test_a_graph_of_free_sides_is_tried_at_another_multiple(image_folder: Path) -> None:
+    plain = enlarging(image_folder)
+    (taken,) = plain.signature.inputs
+    stepwise = replace(plain.signature, inputs=(replace(taken, multiple_of=16),))
+    generator = replace(plain, module=None, onnx=onnx_of(plain), signature=stepwise)
+    exported = Onnx("fast.onnx")(generator)
+    comparisons = exported.steps[-1].report["parity"]["comparisons"]
+    assert [c["inputs"]["x"] for c in comparisons][-1] == [1, 3, 32, 16]
+    assert facts_of(exported)["multiple_of"] == "16"
+
+    larger_than_all = replace(taken, multiple_of=64, sizes={"height": 64, "width": 64})
+    wide = replace(generator, signature=replace(stepwise, inputs=(larger_than_all,)))
+    comparisons = Onnx("fast.onnx")(wide).steps[-1].report["parity"]["comparisons"]
+    assert [c["inputs"]["x"] for c in comparisons] == [[1, 3, 64, 64], [2, 3, 64, 64]]
 
 
 def test_images_without_a_folder_are_asked_for() -> None:
@@ -124,6 +297,99 @@ def test_fp16_takes_and_makes_halves(
     report = exported.steps[-1].report
     assert report["precision"] == "fp16"
     assert 0 < report["parity"]["max_error"] < report["tolerance"] == 0.02
+
+
+def test_an_opset_and_halves_go_together(cli: Cli, run: Run) -> None:
+    done = cli("export", "onnx", "--opset", "17", "--fp16", "-o", "fast.onnx", "--json")
+    assert done.status == 0, done
+    facts = json.loads(done.out.splitlines()[-1])
+    assert facts["opset"] == {"ai.onnx": 17}
+    assert facts["precision"] == "fp16"
+    assert 0 < facts["parity"]["max_error"] < 0.02
+    assert len(facts["parity"]["comparisons"]) == 3
+    model = onnx.load("fast.onnx")
+    assert model.ir_version == 8, "what came with opset 17"
+    assert {entry.key for entry in model.metadata_props} >= {"value_range", "precision"}
+
+
+def test_a_quantized_graph_is_exported_at_an_older_opset(quantized_gan: Generator) -> None:
+    exported = Onnx("fast.onnx", opset=17)(quantized_gan)
+    report = exported.steps[-1].report
+    assert report["opset"] == {"ai.onnx": 17}
+    assert report["precision"] == "int8"
+    assert report["parity"]["max_error"] < 1e-5
+    halves = Onnx("fast.onnx", precision="fp16", opset=17)(quantized_gan)
+    assert facts_of(halves)["precision"] == "int8"
+    assert Onnx("fast.onnx", opset=21)(quantized_gan).onnx != exported.onnx
+
+
+class Normed(nn.Module):
+    """Norms whose scales PyTorch's exporter leaves beside convolutions, as in a UNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 16, 3, padding=1)
+        self.norms = nn.ModuleList(nn.GroupNorm(4, 16) for _ in range(3))
+        self.last = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(x)
+        for norm in self.norms:
+            x = x + norm(x).sigmoid()
+        images: Tensor = self.last(x).sigmoid()
+        return images
+
+
+def test_fewer_operators_make_the_same_pictures(image_folder: Path) -> None:
+    pytest.importorskip("onnxsim", reason="onnxsim is not installed")
+    torch.manual_seed(0)
+    shape = (BATCH, 3, "height", "width")
+    taken = Input("x", shape, Images(str(image_folder)), {"height": 32, "width": 24})
+    signature = Signature((taken,), (Output("made", shape, (0.0, 1.0)),))
+    generator = Generator("normed", signature, {}, Normed().eval())
+    graph = onnx_of(generator)
+    exported = Onnx("fast.onnx", simplify=True, opset=17)(generator)
+    report = exported.steps[-1].report
+    assert report["operators"] < 0.9 * len(onnx.load_model_from_string(graph).graph.node)
+    assert report["parity"]["max_error"] < 1e-4
+    assert report["opset"] == {"ai.onnx": 17}
+    assert facts_of(exported)["free_sides"] == "batch, height, width"
+
+
+def test_pairs_outlive_simplification(quantized_gan: Generator) -> None:
+    pytest.importorskip("onnxsim", reason="onnxsim is not installed")
+    assert quantized_gan.onnx is not None
+    exported = Onnx("fast.onnx", simplify=True)(quantized_gan)
+    assert exported.onnx is not None
+    count = {
+        graph: sum(
+            n.op_type == "DequantizeLinear" for n in onnx.load_model_from_string(graph).graph.node
+        )
+        for graph in (quantized_gan.onnx, exported.onnx)
+    }
+    assert len(set(count.values())) == 1
+    assert exported.steps[-1].report["precision"] == "int8"
+    assert exported.steps[-1].report["parity"]["max_error"] < 1e-5
+
+
+def test_onnxsim_is_asked_for_where_it_is_missing(
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxsim", None)
+    done = cli("export", "onnx", "--simplify")
+    assert "pip install onnxsim" in done.refused(status=3)
+    assert [p.name for p in run.artifacts] == ["00-original", "01-graph"]
+
+
+def test_what_onnxsim_can_not_do_is_one_line(
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(model: onnx.ModelProto) -> None:
+        raise RuntimeError("a pass of mine\nfailed")
+
+    monkeypatch.setitem(sys.modules, "onnxsim", SimpleNamespace(simplify=fails))
+    done = cli("export", "onnx", "--simplify")
+    assert "onnxsim can't simplify the graph: a pass of mine; leave" in done.refused()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,15 +453,19 @@ def test_sides_that_code_counts_on_are_fixed_and_said(image_folder: Path, on: st
     torch.manual_seed(0)
     generator = Generator("windows", signature, {}, Windows().eval())
     exported = {"onnxruntime": Onnx("fast.onnx"), "openvino": OpenVino("fast.xml")}[on](generator)
+    if on == "onnxruntime":
+        assert facts_of(exported)["free_sides"] == "none"
     report = exported.steps[-1].report
     assert report["fixed"] == {BATCH: 1, **sides}
     assert [c["inputs"]["x"] for c in report["parity"]["comparisons"]] == [
         [1, 3, 32, 32],
         [2, 3, 32, 32],
+        [3, 3, 32, 32],
     ]
     assert exported.signature.inputs[0].shape == (BATCH, 3, 32, 32)
     five = Inputs(signature, "quality").draw(5)
-    with runtime(on).open(exported, Target(on, threads=1).settled(signature)) as session:
+    target = Target(on, threads=1, precision="fp32").settled(signature)
+    with runtime(on).open(exported, target) as session:
         made = session.run({"x": five["x"].numpy()})["made"]
     torch.testing.assert_close(torch.from_numpy(made), generator(five), rtol=1e-3, atol=1e-5)
 
@@ -275,6 +545,9 @@ def test_dry_run_writes_nothing(cli: Cli, run: Run) -> None:
         (["--tolerance", "nan"], "no positive number"),
         (["nowhere"], "is no source"),
         (["--precision", "fp8"], "fp8"),
+        (["--opset", "99"], "there is no opset 99"),
+        (["--opset", "12"], "onnx has no way there for"),
+        (["--opset", "newest"], "newest"),
     ],
 )
 def test_mistakes_are_one_line(cli: Cli, run: Run, arguments: list[str], expected: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,19 @@ from conftest import Cli
 from onnx import TensorProto, helper, numpy_helper
 
 from export import TensorRt
-from export.tensorrt import build, inspect, refusals, side_range
+from export.engine.building import (
+    Settings,
+    build,
+    capabilities,
+    configure,
+    described,
+    require_memory,
+)
+from export.engine.layers import Engine, Layer, inspected, logged
+from export.engine.shapes import profile_of, side_range
+from export.tensorrt import refusals
 from genslim import artifact
+from genslim.console import Progress
 from genslim.errors import GenslimError, MissingDependency, UserError
 from genslim.generator import Generator
 from genslim.run import Run
@@ -75,8 +87,8 @@ def test_int8_is_seen_through_a_concatenation() -> None:
         *quantize,
         helper.make_node("Concat", ["a.f", "b.f"], ["both"], axis=1),
         helper.make_node("DequantizeLinear", ["w.q", "scale", "zero"], ["w"]),
-        helper.make_node("Conv", ["both", "w"], ["inner"], pads=[1, 1, 1, 1]),
-        helper.make_node("Conv", ["inner", "plain"], ["y"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["both", "w"], ["inner"], "inner", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["inner", "plain"], ["y"], "outer", pads=[1, 1, 1, 1]),
     ]
     random = np.random.default_rng(0)
     weights = {
@@ -99,7 +111,9 @@ def test_int8_is_seen_through_a_concatenation() -> None:
     )
     signature = Signature((Input("x", tuple(shape), Prior()),), (Output("y", (), (0.0, 1.0)),))
     built = build(find_tensorrt(), model.SerializeToString(), signature)
-    assert built.products == {"int8": 1, "fp32": 1}
+    assert built.network == {"int8": 1, "fp32": 1}
+    assert built.engine is not None
+    assert sorted(built.engine.products({"inner", "outer"}).values()) == ["fp32", "int8"]
 
 
 @needs_rtx
@@ -204,52 +218,86 @@ def test_tensorrt_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_tensorrt() == "tensorrt"
 
 
-class FakeTensorRt:
-    """As much of TensorRT as reading an engine back needs, with a GPU (or without one)."""
+LOGGED = """Layers:
+Name: stem, LayerType: kgen, Inputs: [ { Name: x, Datatype: Float, Format: (Linear) Row major }], \
+Constants: [], Outputs: [ { Name: q, Dimensions: [-1,4], Datatype: Int8, Format: (NHWC) }], \
+TacticName: a, StreamId: 0, Metadata: [ONNX Layer: quantize][ONNX Layer: conv]
+Name: conv_myl0, LayerType: correlation, Inputs: [ { Name: q, Datatype: Int8, Format: (NHWC) }], \
+Constants: [ { Name: w, Datatype: Int8, Format: x }, { Name: b, Datatype: Float, Format: x }], \
+Outputs: [ { Name: c, Datatype: Float, Format: (NHWC) }], TacticName: b, StreamId: 0, \
+Metadata: [ONNX Layer: conv][ONNX Layer: dequantize]
+Name: __myl_MoveTran_myl0_2, LayerType: kgen, Inputs: [ { Name: c, Datatype: Float, Format: x }], \
+Constants: [], Outputs: [ { Name: y, Datatype: Half, Format: x }], TacticName: , StreamId: 0, \
+Metadata: [ONNX Layer: head]
 
-    LayerInformationFormat = SimpleNamespace(JSON="json")
-
-    class ILogger:
-        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
-
-    def __init__(self, layers: list[Any] | None) -> None:
-        self.layers = layers
-
-    def Runtime(self, logger: object) -> Any:  # TensorRT's own name
-        inspector = SimpleNamespace(
-            get_engine_information=lambda form: json.dumps({"Layers": self.layers})
-        )
-        engine = SimpleNamespace(create_engine_inspector=lambda: inspector)
-        return SimpleNamespace(
-            deserialize_cuda_engine=lambda blob: None if self.layers is None else engine
-        )
+I/O Tensors:
+ Name: y, IOMode: Output, DataType: Half
+"""
 
 
-def test_the_engines_layers_are_counted() -> None:
-    def layer(kind: str) -> dict[str, Any]:
-        return {"Name": "conv", "Outputs": [{"Name": "y", "Format/Datatype": kind}]}
+def test_the_layers_are_read_from_the_builders_log() -> None:
+    """As on a machine without a GPU, where an engine can't be loaded."""
+    engine = logged(["Graph optimization time: 1 s", LOGGED, "Adding 1 engine(s) to plan file."])
+    assert engine is not None
+    assert [layer.kind for layer in engine.layers] == ["kgen", "correlation", "kgen"]
+    assert engine.types() == {"int8": 1, "fp32": 1, "fp16": 1}
+    assert engine.reformats == 1
+    assert engine.products(["conv", "head", "gone"]) == {"conv": "int8", "head": "fp32"}
+    assert engine.to_json()["read_from"] == "the builder's log"
+    assert logged(["Graph optimization time: 1 s"]) is None
 
-    layers = [layer("Channel major FP16 format where C % 8 == 0"), layer("Half"), layer("Int8")]
-    layers += [layer("Row major linear FP32 format"), {"Name": "no outputs"}, "a name alone"]
-    assert inspect(FakeTensorRt(layers), b"") == {"fp16": 2, "int8": 1, "fp32": 1}
-    assert inspect(FakeTensorRt(None), b"") is None
+
+def test_the_layers_are_read_from_the_engine() -> None:
+    """As on a machine with a GPU; older versions of TensorRT put type and format into one word."""
+
+    def layer(name: str, **port: str) -> dict[str, Any]:
+        return {
+            "Name": name,
+            "LayerType": "Convolution",
+            "Inputs": [port],
+            "Outputs": [port],
+            "Metadata": f"[ONNX Layer: {name}]",
+        }
+
+    old = {"Format/Datatype": "Channel major FP16 format where C % 8 == 0"}
+    layers = [layer("a", **old), layer("b", Datatype="Half"), layer("c", Datatype="Int8")]
+    layers += [layer("d", **{"Format/Datatype": "Row major linear FP32 format"})]
+    told = json.dumps({"Layers": [*layers, {"Name": "no ports"}, "a name alone"]})
+    inspector = SimpleNamespace(get_engine_information=lambda form: told)
+    trt = SimpleNamespace(LayerInformationFormat=SimpleNamespace(JSON="json"))
+    engine = inspected(trt, SimpleNamespace(create_engine_inspector=lambda: inspector))
+    assert engine.types() == {"fp16": 2, "int8": 1, "fp32": 1}
+    assert engine.products("abcd") == {"a": "fp16", "b": "fp16", "c": "int8", "d": "fp32"}
+
+
+def test_generated_code_tells_where_no_kernel_does() -> None:
+    layers = (
+        Layer("code", "kgen", ("fp16",), ("fp16",), ("gemm",)),
+        Layer("quantizes", "kgen", ("fp32",), ("int8",), ("conv",)),
+        Layer("kernel", "correlation", ("int8",), ("fp32",), ("conv",)),
+        Layer("allocates", "allocate", (), (), ("conv",)),
+    )
+    assert Engine(layers, "a test").products(["gemm", "conv"]) == {"gemm": "fp16", "conv": "int8"}
 
 
 @pytest.mark.parametrize(
     ("asked", "network", "engine", "refused"),
     [
-        ("fp16", {"fp16": 4}, None, False),
-        ("fp16", {"int8": 3, "fp16": 1}, None, False),
-        ("fp16", {"fp16": 3, "fp32": 1}, None, True),
-        ("fp16", {"fp16": 4}, {"fp32": 9}, True),
-        ("fp16", {"fp16": 4}, {"fp16": 8, "fp32": 1}, False),
-        ("int8", {"fp32": 4}, None, True),
-        ("int8", {"int8": 4}, {"int8": 3, "fp32": 1}, False),
+        ("fp16", {"fp16": 4}, {}, False),
+        ("fp16", {"int8": 3, "fp16": 1}, {}, False),
+        ("fp16", {"fp16": 3, "fp32": 1}, {}, True),
+        ("fp16", {"fp16": 19, "fp32": 1}, {"fp16": 19, "fp32": 1}, False),
+        ("fp16", {"fp16": 4}, {"fp32": 4}, True),
+        ("fp16", {"fp16": 4}, {"fp16": 4}, False),
+        ("int8", {"fp32": 4}, {}, True),
+        ("int8", {"int8": 4}, {"int8": 4}, False),
+        ("int8", {"int8": 2, "fp16": 2}, {"int8": 2, "fp16": 2}, False),
+        ("int8", {"int8": 4}, {"int8": 1, "fp16": 3}, True),
         ("fp32", {"fp32": 4}, {"fp32": 4}, False),
     ],
 )
 def test_what_is_refused(
-    asked: str, network: dict[str, int], engine: dict[str, int] | None, refused: bool
+    asked: str, network: dict[str, int], engine: dict[str, int], refused: bool
 ) -> None:
     assert bool(refusals(asked, network, engine)) is refused
 
@@ -315,3 +363,178 @@ def test_asymmetric_weights_are_refused() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.uint8([1, 2]), "q"))
     with pytest.raises(GenslimError, match="weight 'q' is quantized asymmetrically"):
         signed(model.SerializeToString())
+
+
+IMAGES = Input("x", (BATCH, 3, "height", "width"), Images(), {"height": 64, "width": 720}, 8)
+FREE = Signature((IMAGES,), (Output("y", (), (0.0, 1.0)),))
+
+
+def test_shapes_that_are_asked_for() -> None:
+    parsed = {"x": (-1, 3, -1, -1)}
+    asked = {"min": ("1,3,32,32",), "opt": ("x:2x3x64x96",), "max": ("x:8,3,512,512",)}
+    assert profile_of(parsed, FREE, asked) == {
+        "x": {"min": [1, 3, 32, 32], "opt": [2, 3, 64, 96], "max": [8, 3, 512, 512]}
+    }
+    # One end alone moves the others' defaults out of its way.
+    assert profile_of(parsed, FREE, {"max": ("1,3,48,256",)})["x"] == {
+        "min": [1, 3, 16, 176],
+        "opt": [1, 3, 48, 256],
+        "max": [1, 3, 48, 256],
+    }
+    assert profile_of({"x": (1, 3, 64, 720)}, FREE, {}) == {}, "nothing is free"
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"max": ("y:1,3,64,64",)}, "no input is called 'y'; there are x"),
+        ({"max": ("1,3,64",)}, "--max 1x3x64: input 'x' is batchx3xheightxwidth"),
+        ({"max": ("1,4,64,64",)}, "--max 1x4x64x64: input 'x' is batchx3xheightxwidth"),
+        ({"opt": ("1,3,60,64",)}, "height 60 is no multiple of 8"),
+        ({"min": ("1,3,128,64",), "max": ("1,3,64,64",)}, "from 128 to 64"),
+        ({"min": ("1,3,sixty,64",)}, "'1,3,sixty,64' is no shape"),
+    ],
+)
+def test_shapes_that_cant_be(asked: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        profile_of({"x": (-1, 3, -1, -1)}, FREE, asked)
+
+
+@needs_rtx
+def test_the_flags_reach_the_engine(cli: Cli, tiny_gan: Generator, graph_gan: Generator) -> None:
+    run = Run(Path("runs/00-gan"))
+    with run.locked():
+        run.start(tiny_gan)
+        run.append(graph_gan, "graph", parent="00-original")
+    flags = "--min 2,32 --opt 4,32 --max z:32,32 --target-gpu sm_80,SM_86 --workspace 256"
+    done = cli("export", "trt", "--fp16", *flags.split(), "-o", "engine.plan", "--json")
+    assert done.status == 0, done
+    facts = json.loads(done.out.splitlines()[-1])
+    assert facts["profile"] == {"z": {"min": [2, 32], "opt": [4, 32], "max": [32, 32]}}
+    assert facts["gpus"] == ["sm_80", "sm_86"]
+    assert facts["products"] == {"fp16": 4}, "read from the engine that was built"
+    assert facts["engine"]["read_from"] == "the builder's log"
+    assert "convolutions and products in the engine: 4 fp16" in done.err
+
+
+@needs_rtx
+def test_engines_for_other_gpus_are_other_engines(graph_gan: Generator) -> None:
+    trt = find_tensorrt()
+    assert graph_gan.onnx is not None
+    known = [name.lower().replace("sm", "sm_") for name in capabilities(trt)]
+    plans = {
+        gpu: build(trt, graph_gan.onnx, graph_gan.signature, Settings(gpus=(gpu,))).plan
+        for gpu in (known[0], known[-1])
+    }
+    assert len(set(plans.values())) == 2
+
+
+@needs_rtx
+def test_gpus_that_the_library_does_not_know(cli: Cli) -> None:
+    line = cli("export", "trt", "dcgan-mnist", "--target-gpu", "sm_80,sm_12").refused(status=2)
+    assert "--target-gpu sm_12: tensorrt" in line
+    assert "it builds for sm_" in line
+
+
+def test_a_library_that_builds_for_its_own_gpu_alone() -> None:
+    trt = SimpleNamespace(__name__="tensorrt", __version__="11.1")
+    with pytest.raises(UserError, match="builds for the GPU of this machine alone"):
+        configure(trt, SimpleNamespace(), Settings(gpus=("sm_80",)))
+    with pytest.raises(UserError, match=r"no BuilderFlag\.VERSION_COMPATIBLE"):
+        configure(trt, SimpleNamespace(), Settings(version_compatible=True))
+
+
+class Config:
+    """As much of a builder's configuration as has to do with the timing cache."""
+
+    def __init__(self, *, takes: bool) -> None:
+        self.takes = takes
+        self.begun_with = b"nothing"
+
+    def create_timing_cache(self, known: bytes) -> object:
+        self.begun_with = known
+        return object()
+
+    def set_timing_cache(self, cache: object, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        return self.takes
+
+
+def test_measured_kernels_are_used_again(tmp_path: Path) -> None:
+    """TensorRT-RTX has no such cache: a stand-in for TensorRT."""
+    trt = SimpleNamespace(__name__="tensorrt", __version__="11.1")
+    path = tmp_path / "kernels.cache"
+    config = Config(takes=True)
+    configure(trt, config, Settings(timing_cache=path))
+    assert config.begun_with == b""
+    path.write_bytes(b"measured before")
+    configure(trt, config, Settings(timing_cache=path))
+    assert config.begun_with == b"measured before"
+    with pytest.raises(UserError, match=r"kernels.cache: tensorrt 11.1 does not take it"):
+        configure(trt, Config(takes=False), Settings(timing_cache=path))
+    assert path.read_bytes() == b"measured before"
+
+
+@needs_rtx
+def test_a_library_without_a_cache_says_so(cli: Cli) -> None:
+    done = cli("export", "trt", "dcgan-mnist", "--timing-cache", "kernels.cache")
+    assert "TensorRT-RTX measures no kernels" in done.refused(status=2)
+    assert not Path("kernels.cache").exists()
+
+
+@needs_rtx
+def test_an_interrupted_build_leaves_nothing(
+    cli: Cli, tiny_gan: Generator, graph_gan: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of TensorRT's own code, which knows nothing of Python's signals."""
+    run = Run(Path("runs/00-gan"))
+    with run.locked():
+        run.start(tiny_gan)
+        run.append(graph_gan, "graph", parent="00-original")
+    phases = []
+
+    def reach(self: Progress, done: float, *, note: str = "") -> None:
+        phases.append(note)
+        if len(phases) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "reach", reach)
+    done = cli("export", "trt", "--fp16", "-o", "engine.plan")
+    assert done.status == 130, done
+    assert len(phases) < 6, "it stopped at once"
+    assert not Path("engine.plan").exists()
+    left = {path.name for path in run.path.iterdir()}
+    assert left - {".lock"} == {"00-original", "01-graph"}
+
+
+def test_a_build_that_would_not_fit_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = SimpleNamespace(available=600 * 2**20)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    require_memory(2**20)
+    with pytest.raises(MissingDependency, match=r"of 64 MiB takes about 1,\d+ MiB .* 600 MiB are"):
+        require_memory(64 * 2**20)
+
+
+def test_too_little_workspace_is_no_number(cli: Cli) -> None:
+    line = cli("export", "trt", "dcgan-mnist", "--workspace", "0").refused(status=2)
+    assert "workspace 0 is no positive number" in line
+
+
+def test_the_parsers_errors_name_the_generators_line() -> None:
+    node = helper.make_node("Det", ["x"], ["y"], name="node_det")
+    node.metadata_props.add(
+        key="pkg.torch.onnx.stack_trace",
+        value='File "/home/someone/net.py", line 7, in forward\n    return torch.det(self.a(x))\n'
+        '  File "/usr/lib/site-packages/torch/nn/modules/linear.py", line 1, in forward\n    x',
+    )
+    error = SimpleNamespace(
+        node=lambda: 0,
+        node_name=lambda: "node_det",
+        node_operator=lambda: "Det",
+        desc=lambda: "Assertion failed:\n  no importer",
+    )
+    assert described(error, [node]) == (
+        "Det 'node_det' (net.py:7 in forward: return torch.det(self.a(x))): "
+        "Assertion failed: no importer"
+    )
+    assert described(error, []) == "Det 'node_det': Assertion failed: no importer"

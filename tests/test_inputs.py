@@ -96,7 +96,10 @@ def shades(folder: Path, purpose: Purpose, count: int) -> list[int]:
     return [round(255 * shade) for shade in crops[:, 0, 0, 0].tolist()]
 
 
-def test_files_that_quality_is_judged_by_are_never_fitted_on(tmp_path: Path) -> None:
+def test_files_that_quality_is_judged_by_are_never_fitted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genslim.inputs.VARIED", frozenset())  # shades tell the files apart
     folder = flat_images(tmp_path)
     judged = set(shades(folder, "quality", 200))
     fitted = set().union(*(shades(folder, p, 200) for p in PURPOSES if p != "quality"))
@@ -110,6 +113,40 @@ def test_every_image_comes_once_before_any_comes_again(tmp_path: Path) -> None:
     assert len(set(drawn[:9])) == 9
     assert sorted(drawn[:9]) == sorted(drawn[9:18])
     assert drawn[:9] != drawn[9:18], "in another order"
+
+
+def test_images_are_varied_for_recovery_alone(tmp_path: Path) -> None:
+    """One red picture: what learns from it sees other colours too, what is judged never does."""
+    folder = tmp_path / "red"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64), (255, 0, 0)).save(folder / name)
+    red = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(64, 3, 16, 16)
+    for purpose in PURPOSES:
+        drawn = Inputs(images_of(folder), purpose).draw(64)["images"]
+        if purpose != "recovery":
+            assert torch.equal(drawn, red)
+            continue
+        same = int((drawn == red).all(dim=(1, 2, 3)).sum())
+        assert 20 <= same <= 44, "about half keep their colours"
+        assert 0 <= float(drawn.min()) < float(drawn.max()) <= 1
+        colours = {tuple(crop[:, 0, 0].tolist()) for crop in drawn}
+        assert len(colours) > 20
+
+
+def test_varied_images_are_mirrored_turned_and_shrunk(tmp_path: Path) -> None:
+    folder = tmp_path / "ramp"
+    folder.mkdir()
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    for name in ("a.png", "b.png"):
+        Image.fromarray(ramp).save(folder / name)
+    slopes = set()
+    for crop in Inputs(images_of(folder), "recovery").draw(200)["images"]:
+        down, right = crop[0, 1, 0] - crop[0, 0, 0], crop[0, 0, 1] - crop[0, 0, 0]
+        slopes.add((round(float(down) * 255, 2), round(float(right) * 255, 2)))
+    plain = {(0.0, 1.0), (0.0, -1.0), (1.0, 0.0), (-1.0, 0.0)}
+    shrunk = {(2 * down, 2 * right) for down, right in plain}
+    assert plain | shrunk <= slopes
 
 
 def test_the_split_goes_by_the_files_names_alone(image_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from genslim.target import Target
 
 if TYPE_CHECKING:
     from genslim.generator import Generator
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of all inputs."""
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
@@ -64,10 +68,11 @@ class OpenVino(Runtime):
 
 
 class OpenVinoSession(Session):
-    """A model compiled for the target's batch, and for any other batch when one comes.
+    """A model compiled for the target's shapes, and for any other shapes when some come.
 
-    With the batch known OpenVINO plans its memory ahead and looks at no shapes while it runs: 5 %
-    faster on the reference DCGAN in int8.
+    With all sides known OpenVINO plans its memory ahead and looks at no shapes while it runs: 5 %
+    faster on the reference DCGAN in int8; Real-ESRGAN x4plus-anime without 60 % of its MACs takes
+    16.8 ms with its sides free and 15.9 with them known in bf16, 19.9 and 15.2 in int8.
     """
 
     def __init__(
@@ -87,9 +92,11 @@ class OpenVinoSession(Session):
             self._settings["PERF_COUNT"] = True
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
-        self._requests: dict[int | None, Any] = {}
+        self._requests: dict[Shapes | None, Any] = {}
         self._batch: int | None = None
-        compiled = self._compile(target.batch)
+        signature = generator.signature
+        batch = target.settled(signature).batch or 1
+        compiled = self._compile({spec.name: spec.concrete(batch) for spec in signature.inputs})
         executed = executed_precision(compiled)
         if target.precision == "bf16" and executed == "fp32":
             raise GenslimError(
@@ -106,15 +113,17 @@ class OpenVinoSession(Session):
             int(compiled.get_property("INFERENCE_NUM_THREADS")),
         )
 
-    def _compile(self, batch: int | None) -> Any:
-        """Compile for one batch, or for any, and keep a request under what it serves."""
+    def _compile(self, shapes: Mapping[str, Sequence[int]]) -> Any:
+        """Compile for one shape of each input, or for any where none is given.
+
+        The request is kept under the shapes that it serves: all inputs' in their order, or None.
+        """
         try:
             read = self._core.read_model(self._model)
             self._batch = fixed_batch(read)
-            batch = self._batch or batch
-            shapes = shapes_at(read, batch) if batch is not None else {}
             if shapes:
-                read.reshape(shapes)
+                known = {port: shape_at(port, shapes[port.any_name]) for port in read.inputs}
+                read.reshape(known)
             compiled = self._core.compile_model(read, "CPU", self._settings)
         except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
@@ -122,24 +131,29 @@ class OpenVinoSession(Session):
                 f"OpenVINO refuses the graph: {lines[-1][:200] if lines else error}",
                 hint="export it again, or use another runtime",
             ) from error
-        self._requests[batch if shapes else None] = compiled.create_infer_request()
+        key = tuple(tuple(known[port]) for port in read.inputs) if shapes else None
+        self._requests[key] = compiled.create_infer_request()
         return compiled
+
+    def _request(self, inputs: Arrays) -> Any:
+        """The request that serves inputs of these shapes."""
+        key: Shapes | None = tuple(inputs[name].shape for name in self._types)
+        if key not in self._requests:
+            key = None
+            if key not in self._requests:
+                self._compile({})
+        return self._requests[key]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the compiled model."""
         return in_parts(self._run, inputs, self._batch)
 
     def _run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
-        batch: int | None = len(next(iter(inputs.values())))
-        if batch not in self._requests:
-            batch = None
-            if batch not in self._requests:
-                self._compile(batch)
         feed = {
             name: np.ascontiguousarray(array, dtype=self._types[name])
             for name, array in inputs.items()
         }
-        request = self._requests[batch]
+        request = self._request(feed)
         request.start_async(feed, share_inputs=True)
         request.wait()
         return {
@@ -152,8 +166,8 @@ class OpenVinoSession(Session):
         if "PERF_COUNT" not in self._settings:
             return []
         self.run(inputs)
-        batch: int | None = len(next(iter(inputs.values())))
-        request = self._requests[batch if batch in self._requests else None]
+        batch = self._batch or len(next(iter(inputs.values())))
+        request = self._request({name: array[:batch] for name, array in inputs.items()})
         names = names_of_operations(request.get_compiled_model())
         return [
             Timed(
@@ -175,16 +189,12 @@ def fixed_batch(model: Any) -> int | None:
     return None if first.is_dynamic else int(first.get_length())
 
 
-def shapes_at(model: Any, batch: int) -> dict[Any, list[int]]:
-    """The shape of each input at ``batch``; nothing where other sides are free too."""
-    shapes = {}
-    for port in model.inputs:
-        first, *rest = port.partial_shape
-        if any(side.is_dynamic for side in rest):
-            return {}
-        shapes[port] = [batch if first.is_dynamic else first.get_length()]
-        shapes[port] += [side.get_length() for side in rest]
-    return shapes
+def shape_at(port: Any, wanted: Sequence[int]) -> list[int]:
+    """The shape of an input: as the graph has it, and as wanted where it leaves a side free."""
+    return [
+        side if parsed.is_dynamic else int(parsed.get_length())
+        for parsed, side in zip(port.partial_shape, wanted, strict=True)
+    ]
 
 
 def require_bf16(core: Any) -> None:
