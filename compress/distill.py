@@ -27,7 +27,6 @@ from torch.nn.functional import l1_loss
 
 from compress.batches import in_batches, usual_batch, usual_rate, usual_structure, usual_validation
 from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
-from genslim.interruption import Interruption, held
 from compress.norms import recalibrate_norms, train_mode
 from compress.plan import Plan, Schedule
 from compress.pool import Pool
@@ -37,6 +36,7 @@ from genslim.console import SILENT, Console
 from genslim.errors import GateFailed, GenslimError
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs, stream_seed
+from genslim.interruption import Interruption, held
 from genslim.metrics import ssim
 
 LOOKS = 8

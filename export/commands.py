@@ -114,7 +114,7 @@ def trt(
         least=least,
         usual=usual,
         greatest=greatest,
-        gpus=tuple(filter(None, target_gpu.replace(" ", "").lower().split(","))),
+        target_gpu=target_gpu,
         timing_cache=timing_cache,
         workspace=workspace,
         version_compatible=version_compatible,

@@ -33,7 +33,6 @@ class Onnx(Exporter):
 
     precision: Literal["auto", "fp16"] = "auto"
     """auto: as the generator is; fp16: weights, inputs and outputs in 16 bits."""
-
     opset: int | None = None
     """The version of ONNX's operators in the file. None: the graph's own, 20 as a rule."""
     simplify: bool = False
@@ -105,7 +104,7 @@ def find_onnxsim() -> Any:
     except ImportError as error:
         raise MissingDependency(
             "--simplify needs onnxsim, which is not installed",
-            hint="install it: pip install onnxsim",
+            hint="install it: pip install \"genslim[simplify]\"",
         ) from error
 
 

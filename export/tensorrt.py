@@ -56,8 +56,8 @@ class TensorRt(Exporter):
     """Of those that it is tuned for."""
     greatest: tuple[str, ...] = ()
     """Of the largest. Left out, all three follow from the signature."""
-    gpus: tuple[str, ...] = ()
-    """Compute capabilities to build for ahead of time: ``sm_80``, ``sm_86``. TensorRT-RTX alone."""
+    target_gpu: str = ""
+    """Compute capabilities to build for ahead of time: ``sm_80,sm_86``. TensorRT-RTX alone."""
     timing_cache: str | None = None
     """A file that measured kernels are kept in, from one build to the next."""
     workspace: int | None = None
@@ -82,7 +82,7 @@ class TensorRt(Exporter):
         """What the builder is told."""
         return Settings(
             shapes={"min": self.least, "opt": self.usual, "max": self.greatest},
-            gpus=self.gpus,
+            gpus=tuple(filter(None, self.target_gpu.replace(" ", "").lower().split(","))),
             timing_cache=None if self.timing_cache is None else Path(self.timing_cache),
             workspace=self.workspace,
             version_compatible=self.version_compatible,

@@ -79,11 +79,7 @@ def capture(module: nn.Module, signature: Signature) -> tuple[ExportedProgram, l
 
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
     wanted: list[Sides] = [
-        {
-            axis: side
-            for axis, side in enumerate(spec.shape)
-            if isinstance(side, str) and (side == BATCH or spec.multiple_of == 1)
-        }
+        {axis: side for axis, side in enumerate(spec.shape) if isinstance(side, str)}
         for spec in signature.inputs
     ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,18 @@ from architectures import ARCHITECTURES, OTHERS
 from torch import Tensor
 
 from compress.prune import Prune
+from export.engine.building import build
+from export.tensorrt import products_of
 from genslim import artifact
+from genslim.errors import GenslimError
 from genslim.generator import Generator
+from genslim.half import to_fp16
 from genslim.inputs import Inputs
 from genslim.onnx_graph import onnx_of
 from genslim.run import Run
+from genslim.runtimes.tensorrt import find_tensorrt
 from genslim.signature import BATCH
+from genslim.signs import signed
 
 LOST: Mapping[str, float] = {
     "esrgan-6": 0.70,
@@ -51,6 +58,8 @@ LOST: Mapping[str, float] = {
     "pix2pix-unet": 0.78,
 }
 """The least share of its parameters that each loses with half of its channels."""
+LACKING: Mapping[str, str] = {}
+"""What TensorRT-RTX lacks for an fp16 engine of it: an operator's name."""
 QUICK = (
     *("dncnn", "stylegan", "vae-decoder", "mlp-gan", "gated-inpainting", "srresnet"),
     *("shufflenet", "mobilenet", "self-attention"),
@@ -116,10 +125,27 @@ def test_an_architecture_is_pruned_saved_and_exported(name: str, tmp_path: Path)
     opened, inputs = pruned_and_opened(generator, tmp_path)
     check_left(opened)
     assert share_lost(opened) >= LOST[name]
-    session = onnxruntime.InferenceSession(onnx_of(opened), providers=["CPUExecutionProvider"])
+    graph = onnx_of(opened)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (made, *_) = session.run(None, {key: value.numpy() for key, value in inputs.items()})
     expected = opened(inputs).numpy()
     assert np.abs(made - expected).max() < 1e-3 * expected.std()
+    check_engine(graph, opened, LACKING.get(name))
+
+
+def check_engine(graph: bytes, generator: Generator, lacking: str | None) -> None:
+    """TensorRT-RTX builds it in fp16, or names the operator that it lacks."""
+    if find_spec("tensorrt_rtx") is None:
+        return
+    half = signed(to_fp16(graph))
+    if lacking is not None:
+        with pytest.raises(GenslimError, match=lacking):
+            build(find_tensorrt("tensorrt_rtx"), half, generator.signature)
+        return
+    built = build(find_tensorrt("tensorrt_rtx"), half, generator.signature)
+    assert built.engine is not None
+    kinds = list(built.engine.products(products_of(half)).values())
+    assert kinds.count("fp16") >= 0.9 * len(products_of(half))
 
 
 def test_most_architectures_lose_two_fifths_of_their_parameters() -> None:

@@ -20,7 +20,6 @@ from torch import nn
 from compress import distill as distillation
 from compress.checkpoint import Checkpoint, current, kept_at
 from compress.distill import Distillation, distill
-from genslim.interruption import Interruption, held
 from compress.plan import Plan
 from compress.pool import USES, Pool
 from compress.watched import Watched
@@ -29,6 +28,7 @@ from genslim.console import SILENT, Console
 from genslim.errors import GateFailed
 from genslim.generator import Generator
 from genslim.inputs import Inputs
+from genslim.interruption import Interruption, held
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 SIGNATURE = Signature(

@@ -377,7 +377,7 @@ def test_onnxsim_is_asked_for_where_it_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxsim", None)
     done = cli("export", "onnx", "--simplify")
-    assert "pip install onnxsim" in done.refused(status=3)
+    assert "genslim[simplify]" in done.refused(status=3)
     assert [p.name for p in run.artifacts] == ["00-original", "01-graph"]
 
 
