@@ -136,7 +136,7 @@ def test_what_can_not_run_here_is_listed_with_the_reason(benched: Run, cli: Cli)
     engine = measurement.artifacts[2]
     assert engine.readings == ()
     assert [r.runtime for r in engine.refusals] == ["tensorrt"]
-    assert "does not run them yet" in engine.refusals[0].reason
+    assert "GPU" in engine.refusals[0].reason
     assert engine.disk_bytes == 600
     assert engine.parameters == measurement.artifacts[1].parameters
     done = cli("bench", "report")

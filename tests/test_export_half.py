@@ -155,7 +155,7 @@ def test_half_comes_back_as_it_is(graph_gan: Generator) -> None:
 
 def test_tensorrt_builds_it(case: Case) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    from export.tensorrt import build
+    from export.engine.building import build
     from genslim.runtimes.tensorrt import find_tensorrt
 
     model = onnx.load_model_from_string(case.graph)
@@ -168,9 +168,9 @@ def test_tensorrt_builds_it(case: Case) -> None:
         (Input(taken.name, shape, draw, sizes),), (Output(made.name, (BATCH,), (0.0, 1.0)),)
     )
     built = build(find_tensorrt(), to_fp16(case.graph), signature)
-    assert len(built.engine) > 10_000
+    assert len(built.plan) > 10_000
     integer = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    assert set(built.products) == {"int8" if integer else "fp16"}
+    assert set(built.network) == {"int8" if integer else "fp16"}
 
 
 def graph_with(
