@@ -43,9 +43,19 @@ class Rewrite(Step):
 
     precision: Literal["auto", "int8"] = "auto"
     """What it will run in: int8 where quantize --int8 comes next, else as it is."""
+    always: tuple[str, ...] = ()
+    """Rewrites to make without a race, by their names in the report: for a target that is not at
+    hand. TensorRT has no int8 transposed convolution: --always 'matrix product' --always
+    'convolution for each phase'."""
 
     def check(self, generator: Generator) -> None:
-        """Check that the target can run it so."""
+        """Check that the target can run it so, and that there are such rewrites."""
+        from compress.rewriting.candidates import NAMES
+
+        if unknown := set(self.always) - set(NAMES):
+            raise UserError(
+                f"there is no rewrite {min(unknown)!r}", hint=f"there are {', '.join(NAMES)}"
+            )
         if self.precision == "int8" and generator.module is None:
             raise UserError(
                 f"{generator.label} is a graph, and runs as it is", hint="leave out --precision"
@@ -84,13 +94,13 @@ class Rewrite(Step):
     def without_norms(self, generator: Generator, outcome: Outcome, console: Console) -> Generator:
         """Batch norms folded, where that gained."""
         from compress.norm_folding import without_batch_norms
-        from compress.rewriting.candidates import Exact
+        from compress.rewriting.candidates import NORMS, Exact
 
         assert generator.module is not None
         module, folded = without_batch_norms(generator.module, generator)
         if not folded:
             return generator
-        fold = Exact("batch norms", "folded", lambda g: g.variant(module=module))
+        fold = Exact("batch norms", NORMS, lambda g: g.variant(module=module))
         return self.best(generator, [fold], outcome, console)
 
     def with_layers(self, generator: Generator, outcome: Outcome, console: Console) -> Generator:
@@ -128,6 +138,8 @@ class Rewrite(Step):
         """
         from compress.trial import ratios
 
+        generator, graph = self.make_due(generator, candidates, outcome, graph)
+        candidates = [each for each in candidates if each.what not in self.always]
         if not candidates:
             return generator
         base = generator if graph is None else generator.variant(module=None, onnx=graph)
@@ -169,6 +181,22 @@ class Rewrite(Step):
             generator = each.make(generator)
             outcome.changed.append(f"{each.name}, {trials[each]}")
         return generator
+
+    def make_due(
+        self,
+        generator: Generator,
+        candidates: Sequence[Exact],
+        outcome: Outcome,
+        graph: bytes | None,
+    ) -> tuple[Generator, bytes | None]:
+        """The generator, and its graph, with what is made without a race."""
+        for each in candidates:
+            if each.what in self.always:
+                generator = each.make(generator)
+                if graph is not None:
+                    graph = each.make(generator.variant(module=None, onnx=graph)).onnx
+                outcome.changed.append(f"{each.name}, asked for")
+        return generator, graph
 
     def race(
         self, rival: Generator, candidates: dict[str, Generator], console: Console

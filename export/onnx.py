@@ -104,7 +104,7 @@ def find_onnxsim() -> Any:
     except ImportError as error:
         raise MissingDependency(
             "--simplify needs onnxsim, which is not installed",
-            hint="install it: pip install \"genslim[simplify]\"",
+            hint='install it: pip install "genslim[simplify]"',
         ) from error
 
 

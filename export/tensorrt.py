@@ -104,7 +104,8 @@ class TensorRt(Exporter):
             engine = inspected(trt, load_engine(trt, built.plan, library))
         kind = kind_of(graph)
         asked = kind if self.precision == "auto" else self.precision
-        products = Counter(engine.products(products_of(graph)).values()) if engine else Counter()
+        kinds = engine.products(products_of(graph)) if engine else {}
+        products = Counter(kinds.values())
         figures = {
             "bytes": len(built.plan),
             "library": library,
@@ -139,7 +140,10 @@ class TensorRt(Exporter):
             fixed=fixed_sides(graph, generator.signature),
             figures=figures,
             failures=[
-                *refusals(asked, built.network, products),
+                *(
+                    failure + why_float(asked, graph, kinds)
+                    for failure in refusals(asked, built.network, products)
+                ),
                 *beyond_half(graph, generator.signature),
             ],
         )
@@ -202,3 +206,22 @@ def refusals(asked: str, network: Mapping[str, int], products: Mapping[str, int]
         if total and fitting < needed:
             failures.append(f"{asked} was asked for, and the {what} is {listed(counts)}")
     return failures[:1]
+
+
+def why_float(asked: str, graph: bytes, kinds: Mapping[str, str]) -> str:
+    """What makes the products of an int8 graph float in the engine, as far as it is known.
+
+    Args:
+        asked: the precision.
+        graph: what was built.
+        kinds: what each product computes in, by its node.
+    """
+    nodes = load_model(graph).graph.node
+    float_ones = [n for n in nodes if n.op_type == "ConvTranspose" and kinds.get(n.name) != "int8"]
+    if asked != "int8" or not float_ones:
+        return ""
+    return (
+        f": TensorRT computes transposed convolutions in floating point ({len(float_ones)} here); "
+        "before quantizing, compress rewrite --always 'matrix product' "
+        "--always 'convolution for each phase'"
+    )

@@ -161,6 +161,29 @@ def test_only_what_was_faster_is_rewritten(
     assert operators.count("ConvTranspose") == 1, "net.3 alone"
 
 
+def test_what_is_asked_for_is_made_without_a_race(
+    tiny_gan: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for TensorRT, which is not at hand and has no int8 transposed convolution."""
+    raced = told(monkeypatch, {})
+    result = Rewrite(always=("matrix product", PHASES))(tiny_gan)
+    assert not any(PHASES in name or "matrix product" in name for name in raced)
+    assert "batch norms: folded" in raced
+    assert set(result.steps[-1].report["changed"]) == {
+        "net.0: matrix product, asked for",
+        *(f"net.{index}: {PHASES}, asked for" for index in (3, 6, 9)),
+    }
+    operators = [node.op_type for node in load_model(onnx_of(result)).graph.node]
+    assert "ConvTranspose" not in operators
+    inputs = Inputs(tiny_gan.signature, "quality").draw(8)
+    assert torch.allclose(result(inputs), tiny_gan(inputs), atol=1e-5)
+
+
+def test_rewrites_that_do_not_exist_are_answered_with_those_that_do(tiny_gan: Generator) -> None:
+    with pytest.raises(UserError, match="no rewrite 'faster'; there are folded, matrix product"):
+        Rewrite(always=("faster",))(tiny_gan)
+
+
 def test_rewrites_that_are_slower_together_leave_the_best(
     tiny_gan: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

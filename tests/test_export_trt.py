@@ -34,7 +34,7 @@ from export.engine.shapes import profile_of, side_range
 from export.tensorrt import refusals
 from genslim import artifact
 from genslim.console import Progress
-from genslim.errors import GenslimError, MissingDependency, UserError
+from genslim.errors import GateFailed, GenslimError, MissingDependency, UserError
 from genslim.generator import Generator
 from genslim.run import Run
 from genslim.runtimes.tensorrt import find_tensorrt
@@ -64,10 +64,16 @@ def test_the_engine_is_what_was_asked_for(
 
 
 @needs_rtx
-def test_quantized_products_are_int8(quantized_gan: Generator) -> None:
+def test_transposed_convolutions_are_not_int8(quantized_gan: Generator) -> None:
+    """The network says int8, and the engine computes in fp32: TensorRT has no such kernel."""
+    with pytest.raises(
+        GateFailed, match=r"int8 was asked for, and the engine is 4 fp32: .*\b4 here"
+    ):
+        TensorRt("engine.plan", precision="int8")(quantized_gan)
+    assert Path("engine.rejected.plan").is_file()
     exported = TensorRt("engine.plan", precision="fp16")(quantized_gan)
-    assert exported.steps[-1].report["network"] == {"int8": 4}
-    assert exported.steps[-1].report["precision"] == "int8"
+    report = exported.steps[-1].report
+    assert (report["network"], report["products"]) == ({"int8": 4}, {"fp16": 4})
 
 
 @needs_rtx
@@ -511,7 +517,7 @@ def test_a_build_that_would_not_fit_is_not_begun(monkeypatch: pytest.MonkeyPatch
     free = SimpleNamespace(available=600 * 2**20)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
     require_memory(2**20)
-    with pytest.raises(MissingDependency, match=r"of 64 MiB takes about 1,\d+ MiB .* 600 MiB are"):
+    with pytest.raises(MissingDependency, match=r"of 64 MiB takes about 896 MiB .* 600 MiB are"):
         require_memory(64 * 2**20)
 
 

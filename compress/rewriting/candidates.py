@@ -11,11 +11,16 @@ from compress.phases import as_convolution, reason_to_leave
 from compress.rewriting.projection import projections
 from compress.swap import with_swapped
 from genslim.generator import Generator
-from genslim.graph_rewrites import rewritten, sites
+from genslim.graph_rewrites import KINDS, rewritten, sites
 from genslim.graph_rewrites.rewriting import Rewriting
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+NORMS, MATRIX, SHUFFLE = "folded", "matrix product", "convolution and pixel shuffle"
+NAMES = (NORMS, MATRIX, SHUFFLE, *KINDS)
+"""What rewrites are called."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def of_layers(generator: Generator) -> tuple[list[Exact], list[dict[str, str]]]:
     module = generator.module
     assert module is not None
     found = [
-        Exact(name, "matrix product", partial(with_module, make=projection))
+        Exact(name, MATRIX, partial(with_module, make=projection))
         for name, projection in projections(module, generator).items()
     ]
     taken = {each.place for each in found}
@@ -53,9 +58,7 @@ def of_layers(generator: Generator) -> tuple[list[Exact], list[dict[str, str]]]:
             left.append({"what": name, "reason": reason})
         else:
             swap = partial(with_swapped, names=[name], make=as_convolution)
-            found.append(
-                Exact(name, "convolution and pixel shuffle", partial(with_module, make=swap))
-            )
+            found.append(Exact(name, SHUFFLE, partial(with_module, make=swap)))
     return found, left
 
 
