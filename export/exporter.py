@@ -137,8 +137,18 @@ class Exporter(ABC):
         )
         judged = replace(product.judged or bare, signature=bare.signature)
         parity = measure(generator, judged, product.judged_on)
-        failures = [*product.failures, *self.judge(parity, product.kind)]
-        record = StepRecord(
+        record = self.record(product, parity, started)
+        show(parity, self.allowed(product.kind), console)
+        if product.fixed:
+            sizes = ", ".join(f"{name} {size}" for name, size in product.fixed.items())
+            console.info(f"The file takes one size alone: {sizes}")
+        exported = bare.with_step(record)
+        return Exported(exported, parity, tuple(record.report["failures"]))
+
+    def record(self, product: Product, parity: Parity, started: float) -> StepRecord:
+        """What is kept of an export that began at ``started`` (``time.monotonic``)."""
+        failures = dict.fromkeys([*product.failures, *self.judge(parity, product.kind)])
+        return StepRecord(
             self.name,
             {k: v for k, v in asdict(self).items() if k != "path"},
             {
@@ -147,16 +157,10 @@ class Exporter(ABC):
                 "tolerance": self.allowed(product.kind),
                 **product.figures,
                 **({"fixed": product.fixed} if product.fixed else {}),
-                "failures": failures,
+                "failures": list(failures),
                 "seconds": round(time.monotonic() - started, 1),
             },
         )
-        show(parity, self.allowed(product.kind), console)
-        if product.fixed:
-            sizes = ", ".join(f"{name} {size}" for name, size in product.fixed.items())
-            console.info(f"The file takes one size alone: {sizes}")
-        exported = bare.with_step(record)
-        return Exported(exported, parity, tuple(failures))
 
     @abstractmethod
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:

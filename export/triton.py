@@ -7,9 +7,7 @@ serves in the place of the first.
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import re
 import shutil
 import time
@@ -22,7 +20,7 @@ from export.exporter import Exported, Exporter, Product, show
 from export.onnx import Onnx, metadata
 from export.openvino import OpenVino
 from export.parity import Comparison, Parity
-from export.triton_config import (
+from export.serving.configuration import (
     CONFIG,
     MODEL_FILES,
     Backend,
@@ -39,24 +37,23 @@ from export.triton_config import (
     require_tensorrt,
     schema,
 )
+from export.serving.repository import place
 from genslim.artifact import GRAPH
 from genslim.console import SILENT, Console
 from genslim.errors import UserError
 from genslim.generator import Generator, StepRecord
 from genslim.onnx_model import load_model
 from genslim.runtimes.tensorrt import ENGINE
-from genslim.storage import TEMPORARY, write_errors, write_whole
+from genslim.storage import write_errors, write_whole
 
 IR = "model.xml"
-PROGRAM = Path(__file__).with_name("triton_model.py")
+PROGRAM = Path(__file__).with_name("serving") / "program.py"
 """What the Python backend runs."""
 LATENT_BATCH_MOST = 64
 IMAGE_BATCH_MOST = 4
 """The largest batches to gather, where no other is asked for."""
 NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 """Names that every part of Triton takes: it makes folders, addresses and commands of them."""
-ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Why a folder can't be made in one place and moved to another."""
 
 
 @dataclass(frozen=True)
@@ -164,24 +161,11 @@ class Triton(Exporter):
         made = made_by(generator)
         product = self.produce(generator, folder, console)
         parity = recorded_parity(made)
-        failures = dict.fromkeys([*product.failures, *self.judge(parity, product.kind)])
-        record = StepRecord(
-            self.name,
-            {k: v for k, v in asdict(self).items() if k != "path"},
-            {
-                "precision": product.kind,
-                "parity": parity.to_json(),
-                "tolerance": self.allowed(product.kind),
-                **product.figures,
-                **({"fixed": product.fixed} if product.fixed else {}),
-                "failures": list(failures),
-                "seconds": round(time.monotonic() - started, 1),
-            },
-        )
+        record = self.record(product, parity, started)
         console.info(f"the parity below was measured when export {made.name} made the files")
         show(parity, self.allowed(product.kind), console)
         exported = replace(generator, files=product.files).with_step(record)
-        return Exported(exported, parity, tuple(failures))
+        return Exported(exported, parity, tuple(record.report["failures"]))
 
     def produce(self, generator: Generator, folder: Path, console: Console) -> Product:
         """The file that is served, by the exporter of its format, and its configuration."""
@@ -305,22 +289,11 @@ class Triton(Exporter):
         if rejected:
             root = root.resolve().with_name(f"{root.resolve().name}.rejected")
         home = root / self.model_name(generator)
-        config = files.pop(CONFIG)
-        names = {name: MODEL_FILES["tensorrt"] if name == ENGINE else name for name in files}
-        version = {names[name]: content for name, content in files.items()}
         if not rejected:
-            require_fit(home, parsed(config, home / CONFIG))
-        number, kept = 1, {}
-        with write_errors(home):
-            root.mkdir(parents=True, exist_ok=True)
-            whole = {CONFIG: config, **{f"1/{name}": each for name, each in version.items()}}
-            if home.exists() or not put(whole, home, root):
-                number = newest_version(home) + 1
-                while not put(version, home / str(number), root):
-                    number += 1
-                kept = configure(home, config, number)
-        places = {name: home / str(number) / inside for name, inside in names.items()}
-        return {CONFIG: home / CONFIG, **places, **kept}
+            require_fit(home, parsed(files[CONFIG], home / CONFIG))
+        names = {name: MODEL_FILES["tensorrt"] if name == ENGINE else name for name in files}
+        placed = place({names[name]: content for name, content in files.items()}, home)
+        return {**{name: placed.pop(inside) for name, inside in names.items()}, **placed}
 
 
 def is_finished(generator: Generator) -> bool:
@@ -398,51 +371,3 @@ def interface_of(generator: Generator, product: Product) -> Interface:
         return of_ir(product.files[IR], generator.signature)
     assert product.onnx is not None
     return of_graph(product.onnx, generator.signature)
-
-
-def newest_version(home: Path) -> int:
-    """The version of a model that Triton serves; 0 where there is none."""
-    return max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0)
-
-
-def put(files: Mapping[str, bytes], target: Path, root: Path) -> bool:
-    """Write a folder whole: beside the repository, where no server looks, then renamed into it.
-
-    Where that can't be, as in a repository that is mounted, it is made beside its target. A server
-    that looks just then refuses it, because its configuration bears another name than the folder.
-
-    Args:
-        files: contents by their path in the folder, the configuration first.
-        target: the folder; False is the answer where something is there already.
-        root: the repository.
-    """
-    for workplace in (root.parent, target.parent):
-        staging = workplace / f"{TEMPORARY}{root.name}-{target.name}-{os.getpid()}"
-        try:
-            for name, content in files.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                (staging / name).write_bytes(content)
-            staging.rename(target)
-            return True
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return False
-            if error.errno not in ELSEWHERE or workplace == target.parent:
-                raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    raise AssertionError("the last workplace returned or raised")
-
-
-def configure(home: Path, config: bytes, number: int) -> dict[str, Path]:
-    """Give a model its configuration; what was there, if it differs, is kept and returned."""
-    path = home / CONFIG
-    old = path.read_bytes() if path.is_file() else None
-    kept = {}
-    if old is not None and old != config:
-        name = f"config.before-{number}.pbtxt"
-        kept[name] = home / name
-        write_whole(kept[name], old)
-    if old != config:
-        write_whole(path, config)
-    return kept

@@ -43,8 +43,8 @@ from tritonclient import grpc
 from tritonclient.grpc import model_config_pb2 as triton_schema
 
 from export import OpenVino, Triton, commands
+from export.serving.configuration import Serving, backend_parameters
 from export.triton import PROGRAM
-from export.triton_config import Serving, backend_parameters
 from genslim import artifact
 from genslim.errors import GateFailed, MissingDependency, UserError
 from genslim.generator import Generator, StepRecord
@@ -500,7 +500,7 @@ def test_a_version_that_another_export_took_is_not_overwritten(
     graph_gan: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Triton("repository/")(graph_gan)
-    monkeypatch.setattr("export.triton.newest_version", lambda home: 0)
+    monkeypatch.setattr("export.serving.repository.newest_version", lambda home: 0)
     exported = Triton("repository/")(graph_gan)
     assert files_in("repository/dcgan-mnist") == ["1/model.onnx", "2/model.onnx", "config.pbtxt"]
     assert exported.onnx == Path("repository/dcgan-mnist/2/model.onnx").read_bytes()
@@ -594,7 +594,7 @@ def test_files_that_nothing_is_known_of(tiny_gan: Generator) -> None:
 def test_without_tritons_schema_is_exit_status_3(
     cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.triton_config.find_spec", lambda name: None)
+    monkeypatch.setattr("export.serving.configuration.find_spec", lambda name: None)
     line = cli("export", "triton", "-o", "repository/").refused(status=3)
     assert "tritonclient is not installed" in line
     assert 'pip install "genslim[triton]"' in line
@@ -606,7 +606,7 @@ def test_a_schema_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -
     def broken(name: str) -> None:
         raise RuntimeError("The installation does not include grpc.\nSpecify grpc.")
 
-    monkeypatch.setattr("export.triton_config.import_module", broken)
+    monkeypatch.setattr("export.serving.configuration.import_module", broken)
     with pytest.raises(MissingDependency, match=r"does not load \(The installation does not incl"):
         Triton("repository/").ready()
 

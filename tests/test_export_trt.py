@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fake_tensorrt as fake
 import numpy as np
 import onnx
 import onnxruntime
@@ -37,6 +38,8 @@ from genslim.console import Progress
 from genslim.errors import GateFailed, GenslimError, MissingDependency, UserError
 from genslim.generator import Generator
 from genslim.run import Run
+from genslim.runtimes.engine import EngineSession
+from genslim.runtimes.tensorrt import TensorRt as Runtime
 from genslim.runtimes.tensorrt import find_tensorrt
 from genslim.signature import BATCH, Images, Input, Output, Prior, Signature
 from genslim.signs import signed
@@ -544,3 +547,49 @@ def test_the_parsers_errors_name_the_generators_line() -> None:
         "Assertion failed: no importer"
     )
     assert described(error, []) == "Det 'node_det': Assertion failed: no importer"
+
+
+@pytest.fixture
+def with_stand_in(graph_gan: Generator, monkeypatch: pytest.MonkeyPatch) -> Generator:
+    """A generator whose engine runs on a stand-in for TensorRT, as on a machine with a GPU."""
+    assert graph_gan.onnx is not None
+    profile = {"z": {"min": [1, 32], "opt": [16, 32], "max": [64, 32]}}
+    engine = fake.Engine(graph_gan.onnx, profile)
+    monkeypatch.setattr(Runtime, "missing", lambda self: None)
+    monkeypatch.setattr(
+        Runtime, "open", lambda self, *_, **__: EngineSession(fake, engine, fake.FakeGpu())
+    )
+    monkeypatch.setattr("export.tensorrt.load_engine", lambda *_: engine)
+    monkeypatch.setattr("export.tensorrt.RUNS", 3)
+    return graph_gan
+
+
+@needs_rtx
+def test_with_a_gpu_the_engine_itself_is_judged_and_timed(with_stand_in: Generator) -> None:
+    report = TensorRt("engine.plan")(with_stand_in).steps[-1].report
+    assert report["run"] == "run"
+    assert report["latency_ms"] > 0
+    assert report["engine"]["read_from"] == "the engine"
+    assert report["products"] == {"fp32": 4}
+    assert report["parity"]["executed"].startswith("fake_tensorrt")
+    assert report["parity"]["max_error"] < 1e-3
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "NaN or infinite"), (0.0, "the largest error is")]
+)
+def test_with_a_gpu_black_pictures_are_refused(
+    with_stand_in: Generator, monkeypatch: pytest.MonkeyPatch, value: float, reason: str
+) -> None:
+    """What users of fp16 report most."""
+    run = EngineSession.run
+
+    def black(self: EngineSession, inputs: Any) -> dict[str, Any]:
+        return {name: np.full_like(made, value) for name, made in run(self, inputs).items()}
+
+    monkeypatch.setattr(EngineSession, "run", black)
+    with pytest.raises(GateFailed, match=reason):
+        TensorRt("engine.plan")(with_stand_in)
+    assert not Path("engine.plan").exists()
+    assert Path("engine.rejected.plan").is_file()
