@@ -12,7 +12,7 @@ READY := .venv/.ready
 help:
 	@echo "make demo    the whole chain on the shipped generator: prune, separable, quantize, export, report"
 	@echo "make test    the tests"
-	@echo "make matrix  every known architecture: pruned, saved, opened, exported; a quarter of an hour"
+	@echo "make matrix  every known architecture: pruned, saved, opened, exported, built; 5 minutes"
 	@echo "make triton  what export triton writes, served by a real Triton server (450 MB)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make clean   remove .venv and caches; runs and reports stay"

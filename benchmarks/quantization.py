@@ -53,7 +53,7 @@ ROWS = {
         "{models}/realesr-animevideov3-x4.safetensors",
         alone=["quantize {source} --images {images} --int8"],
         chain=[
-            "prune {source} --images {images} --ratio 0.65 --round-to 16 --seconds 600",
+            "prune {source} --images {images} --ratio 0.62 --round-to 16 --seconds 660",
             "rewrite --precision int8",
             "quantize --int8 --seconds 60",
         ],
@@ -62,7 +62,7 @@ ROWS = {
         "{models}/realesrgan-x4plus-anime.safetensors",
         alone=["quantize {source} --images {images} --int8 --recover none"],
         chain=[
-            "prune {source} --images {images} --ratio 0.6 --of macs --round-to 16 --seconds 2400",
+            "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",
             "quantize --int8 --recover none",
         ],
     ),

@@ -1,6 +1,6 @@
-"""Every architecture that is known: pruned, saved, opened without its source, and exported.
+"""Every architecture that is known: pruned, saved, opened without its source, exported, and built.
 
-The matrix takes a quarter of an hour (``make matrix``).
+The matrix takes minutes (``make matrix``).
 """
 
 from __future__ import annotations
