@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import genslim
-from benchmarks.options import parser
+from benchmarks.options import SOURCES, parser
 from genslim.errors import GenslimError
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -38,11 +38,6 @@ ROUNDS = 200
 """How often each way is timed, after a quarter as many to warm up."""
 COUNT = 32
 """Inputs that SSIM is read on."""
-SOURCES = {
-    "dcgan-mnist": "dcgan-mnist",
-    "animevideov3": "{models}/realesr-animevideov3-x4.safetensors",
-    "x4plus-anime": "{models}/realesrgan-x4plus-anime.safetensors",
-}
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
 """Inputs on the GPU to images on the GPU, float32, started and not waited for."""

@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+SOURCES = {
+    "dcgan-mnist": "dcgan-mnist",
+    "animevideov3": "{models}/realesr-animevideov3-x4.safetensors",
+    "x4plus-anime": "{models}/realesrgan-x4plus-anime.safetensors",
+}
+"""What is measured, by the names of the rows; the weights lie in the folder of ``--models``."""
+
 
 def parser(doc: str | None, output: str) -> argparse.ArgumentParser:
     """A parser of them, described by a module's first line.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.comparison import compare
-from benchmarks.options import parser
+from benchmarks.options import SOURCES, parser
 from compress.cli import compress
 from genslim import artifact
 from genslim.console import SILENT
@@ -40,7 +40,7 @@ class Row:
 
 ROWS = {
     "dcgan-mnist": Row(
-        "dcgan-mnist",
+        SOURCES["dcgan-mnist"],
         alone=["quantize {source} --int8"],
         chain=[
             "prune {source} --ratio 0.45 --allocation uniform --round-to 16 --seconds 1200",
@@ -50,7 +50,7 @@ ROWS = {
         count=256,
     ),
     "animevideov3": Row(
-        "{models}/realesr-animevideov3-x4.safetensors",
+        SOURCES["animevideov3"],
         alone=["quantize {source} --images {images} --int8"],
         chain=[
             "prune {source} --images {images} --ratio 0.62 --round-to 16 --seconds 660",
@@ -59,7 +59,7 @@ ROWS = {
         ],
     ),
     "x4plus-anime": Row(
-        "{models}/realesrgan-x4plus-anime.safetensors",
+        SOURCES["x4plus-anime"],
         alone=["quantize {source} --images {images} --int8 --recover none"],
         chain=[
             "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",

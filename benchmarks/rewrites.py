@@ -13,16 +13,11 @@ from typing import Any, Literal
 
 import genslim
 from bench.environment import environment
-from benchmarks.options import parser
+from benchmarks.options import SOURCES, parser
 from compress import Rewrite
 
 TARGETS = ("openvino", "onnxruntime")
 PRECISIONS: tuple[Literal["auto", "int8"], ...] = ("auto", "int8")
-SOURCES = {
-    "dcgan-mnist": "dcgan-mnist",
-    "animevideov3": "{models}/realesr-animevideov3-x4.safetensors",
-    "x4plus-anime": "{models}/realesrgan-x4plus-anime.safetensors",
-}
 
 
 def measure(source: str, images: str) -> dict[str, dict[str, Any]]:

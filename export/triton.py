@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from export.engine.shapes import IMAGE_BATCH_MOST, LATENT_BATCH_MOST
 from export.exporter import Exported, Exporter, Product, show
 from export.onnx import Onnx, metadata
 from export.openvino import OpenVino
@@ -49,9 +50,6 @@ from genslim.storage import write_errors, write_whole
 IR = "model.xml"
 PROGRAM = Path(__file__).with_name("serving") / "program.py"
 """What the Python backend runs."""
-LATENT_BATCH_MOST = 64
-IMAGE_BATCH_MOST = 4
-"""The largest batches to gather, where no other is asked for."""
 NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 """Names that every part of Triton takes: it makes folders, addresses and commands of them."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genslim.generator import Generator
+    from genslim.run import Run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -170,6 +171,18 @@ def graph_gan(tiny_gan: Generator, graphs: dict[str, bytes]) -> Generator:
     if "tiny_gan" not in graphs:
         graphs["tiny_gan"] = onnx_of(tiny_gan)
     return replace(tiny_gan, module=None, onnx=graphs["tiny_gan"])
+
+
+@pytest.fixture
+def run(tiny_gan: Generator, graph_gan: Generator, working_folder: Path) -> Run:
+    """A run whose newest artifact is a graph, as after ``compress quantize``: quick to export."""
+    from genslim.run import Run
+
+    place = Run(working_folder / "runs" / "00-gan")
+    with place.locked():
+        place.start(tiny_gan)
+        place.append(graph_gan, "graph", parent="00-original")
+    return place
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from benchmarks.engines import (
     measure,
     of_session,
 )
+from benchmarks.options import SOURCES
 from compress import Rewrite
 from compress.quantization.placement import by_nncf
 from export.engine.building import build
@@ -42,12 +43,7 @@ from genslim.runtimes.tensorrt import TensorRt, find_tensorrt, load_engine
 from genslim.signature import Images
 from genslim.signs import signed
 
-MODELS = SHARED / "models"
-REAL = {
-    "dcgan-mnist": "dcgan-mnist",
-    "animevideov3": str(MODELS / "realesr-animevideov3-x4.safetensors"),
-    "x4plus-anime": str(MODELS / "realesrgan-x4plus-anime.safetensors"),
-}
+REAL = {name: source.format(models=SHARED / "models") for name, source in SOURCES.items()}
 ROOT = Path(__file__).parents[1]
 
 

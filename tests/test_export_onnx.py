@@ -38,16 +38,6 @@ from genslim.signature import BATCH, Images, Input, Output, Signature
 from genslim.target import Target
 
 
-@pytest.fixture
-def run(tiny_gan: Generator, graph_gan: Generator, working_folder: Path) -> Run:
-    """A run whose newest artifact is a graph, as after ``compress quantize``: quick to export."""
-    place = Run(working_folder / "runs" / "00-gan")
-    with place.locked():
-        place.start(tiny_gan)
-        place.append(graph_gan, "graph", parent="00-original")
-    return place
-
-
 def test_the_file_makes_the_generators_pictures(tiny_gan: Generator) -> None:
     """The oracle is ONNX Runtime itself, at a batch that parity did not try."""
     exported = Onnx("fast.onnx")(tiny_gan)

@@ -60,16 +60,6 @@ needs_server = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def run(tiny_gan: Generator, graph_gan: Generator, working_folder: Path) -> Run:
-    """A run whose newest artifact is a graph, as after ``compress quantize``: quick to export."""
-    place = Run(working_folder / "runs" / "00-gan")
-    with place.locked():
-        place.start(tiny_gan)
-        place.append(graph_gan, "graph", parent="00-original")
-    return place
-
-
 def config_of(home: Path) -> Any:
     """The configuration of a model, read by Triton's own schema."""
     text = (home / "config.pbtxt").read_text(encoding="utf-8")

@@ -139,13 +139,9 @@ def test_a_quantized_generator_is_no_fp32(quantized_gan: Generator) -> None:
 
 @needs_rtx
 def test_an_engine_of_another_precision_is_kept_apart(
-    cli: Cli, tiny_gan: Generator, graph_gan: Generator, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a tool that ignores the wish in silence: here the conversion does nothing."""
-    run = Run(Path("runs/00-gan"))
-    with run.locked():
-        run.start(tiny_gan)
-        run.append(graph_gan, "graph", parent="00-original")
     monkeypatch.setattr("genslim.half.to_fp16", lambda graph: graph)
     done = cli("export", "trt", "--fp16", "-o", "engine.plan")
     line = done.refused(status=1)
@@ -156,13 +152,7 @@ def test_an_engine_of_another_precision_is_kept_apart(
 
 
 @needs_rtx
-def test_the_command_says_that_it_did_not_run(
-    cli: Cli, tiny_gan: Generator, graph_gan: Generator
-) -> None:
-    run = Run(Path("runs/00-gan"))
-    with run.locked():
-        run.start(tiny_gan)
-        run.append(graph_gan, "graph", parent="00-original")
+def test_the_command_says_that_it_did_not_run(cli: Cli, run: Run) -> None:
     done = cli("export", "trt", "--fp16", "-o", "engine.plan", "--json")
     assert done.status == 0, done
     facts = json.loads(done.out.splitlines()[-1])
@@ -410,11 +400,7 @@ def test_shapes_that_cant_be(asked: Any, reason: str) -> None:
 
 
 @needs_rtx
-def test_the_flags_reach_the_engine(cli: Cli, tiny_gan: Generator, graph_gan: Generator) -> None:
-    run = Run(Path("runs/00-gan"))
-    with run.locked():
-        run.start(tiny_gan)
-        run.append(graph_gan, "graph", parent="00-original")
+def test_the_flags_reach_the_engine(cli: Cli, run: Run) -> None:
     flags = "--min 2,32 --opt 4,32 --max z:32,32 --target-gpu sm_80,SM_86 --workspace 256"
     done = cli("export", "trt", "--fp16", *flags.split(), "-o", "engine.plan", "--json")
     assert done.status == 0, done
@@ -493,13 +479,9 @@ def test_a_library_without_a_cache_says_so(cli: Cli) -> None:
 
 @needs_rtx
 def test_an_interrupted_build_leaves_nothing(
-    cli: Cli, tiny_gan: Generator, graph_gan: Generator, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the middle of TensorRT's own code, which knows nothing of Python's signals."""
-    run = Run(Path("runs/00-gan"))
-    with run.locked():
-        run.start(tiny_gan)
-        run.append(graph_gan, "graph", parent="00-original")
     phases = []
 
     def reach(self: Progress, done: float, *, note: str = "") -> None:

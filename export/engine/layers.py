@@ -6,7 +6,6 @@ but the builder writes the same list into its log as it finishes, and that is re
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -14,15 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from genslim.runtimes.inspector import OTHER, layers_told, type_in, types_of
+
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 """Layers of a network that are convolutions and matrix products."""
 MOVES = ("CONCATENATION", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE")
 """Layers of a network that only move values."""
-TYPES = {
-    **{"HALF": "fp16", "FLOAT": "fp32", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"},
-    **{"FP16": "fp16", "FP32": "fp32", "BFLOAT16": "bf16"},
-}
-"""What the types are called here, by TensorRT's names of them."""
 REFORMATS = re.compile(r"reformat|^__myl_(?:Move|Tran|Repl|Resh|Cast|Conc|Slic)+_", re.IGNORECASE)
 """Names of layers that only change types or the order of values in memory."""
 LISTED = "Layers:"
@@ -97,7 +93,7 @@ class Engine:
 
 GENERATED = ("kgen", "runtime_function", "shape_call", "Reformat", "NoOp")
 """Kinds of layers around the kernels for products."""
-NARROWEST = ("int8", "fp8", "fp16", "bf16", "fp32", "other")
+NARROWEST = ("int8", "fp8", "fp16", "bf16", "fp32", OTHER)
 
 
 def logged(lines: Iterable[str]) -> Engine | None:
@@ -141,38 +137,19 @@ def nodes_in(text: str) -> tuple[str, ...]:
 
 
 def inspected(trt: Any, engine: Any) -> Engine:
-    """The layers of a loaded engine, as TensorRT's inspector tells them.
-
-    Where it was built with less than detailed verbosity it tells names alone.
-    """
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    found = [each for each in json.loads(text).get("Layers", []) if isinstance(each, dict)]
-    return Engine(tuple(layer_told(each) for each in found), "the engine")
+    """The layers of a loaded engine, as TensorRT's inspector tells them."""
+    return Engine(tuple(layer_told(each) for each in layers_told(trt, engine)), "the engine")
 
 
 def layer_told(facts: Mapping[str, Any]) -> Layer:
     """A layer from the inspector's JSON."""
-
-    def types(ports: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-        return tuple(
-            type_in(str(port.get("Datatype") or port.get("Format/Datatype", ""))) for port in ports
-        )
-
     return Layer(
         str(facts.get("Name", "")),
         str(facts.get("LayerType", "")),
-        types(facts.get("Inputs", [])),
-        types(facts.get("Outputs", [])),
+        types_of(facts.get("Inputs", [])),
+        types_of(facts.get("Outputs", [])),
         nodes_in(str(facts.get("Metadata", ""))),
     )
-
-
-def type_in(text: str) -> str:
-    """The type in TensorRT's words: ``Half``, ``Channel major FP16 format where C % 8 == 0``."""
-    for word in text.upper().split():
-        if word in TYPES:
-            return TYPES[word]
-    return "other"
 
 
 def product_types(network: Any) -> dict[str, int]:

@@ -21,6 +21,7 @@ Profile = dict[str, dict[str, list[int]]]
 
 LATENT_BATCH_MOST = 64
 IMAGE_BATCH_MOST = 4
+"""The largest batches, where no other is asked for: of engines, and that a server gathers."""
 LONGEST_SIDE = 1024
 """Sides of at least this fit the engine, or of twice the usual size if that is more."""
 

@@ -8,7 +8,6 @@ the shapes at hand are recorded once as a CUDA graph and replayed by one call.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +21,12 @@ from torch import Tensor
 
 from genslim.errors import GenslimError, UserError
 from genslim.runtimes.base import Arrays, Execution, Session
+from genslim.runtimes.inspector import OTHER, layers_told, types_of
 
 MOST_LANES = 4
 """Runs at the same time; more wait."""
 MOST_GRAPHS = 8
 """Sets of shapes that a lane keeps buffers and a CUDA graph for; the oldest go."""
-
-WORDS = {"int8": ("int8",), "fp16": ("half", "fp16"), "fp32": ("float", "fp32")}
-"""Types, by what the engine inspector calls them."""
 
 Shapes = tuple[tuple[int, ...], ...]
 """Of all inputs, in the engine's order."""
@@ -100,11 +97,9 @@ def sides(shape: Sequence[int]) -> str:
 class Prepared:
     """Buffers of a lane for inputs of certain shapes, and the launches recorded for them."""
 
-    def __init__(self, gpu: Gpu, ports: Sequence[Port], context: Any, shapes: Shapes) -> None:
-        inputs = [port for port in ports if port.taken]
-        for port, shape in zip(inputs, shapes, strict=True):
-            context.set_input_shape(port.name, shape)
-        known = {port.name: tuple(context.get_tensor_shape(port.name)) for port in ports}
+    def __init__(
+        self, gpu: Gpu, ports: Sequence[Port], known: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self.on_gpu = {port.name: gpu.empty(known[port.name], port.dtype) for port in ports}
         self.pinned = {port.name: gpu.pinned(known[port.name], port.dtype) for port in ports}
         self.replay: Callable[[], None] | None = None
@@ -134,8 +129,18 @@ class Lane:
         if found is None:
             while len(self._prepared) >= MOST_GRAPHS:
                 del self._prepared[next(iter(self._prepared))]
-            found = self._prepared[shapes] = Prepared(self.gpu, self.ports, self.context, shapes)
+            found = self._prepared[shapes] = Prepared(self.gpu, self.ports, self.sizes(shapes))
         return found
+
+    def take(self, shapes: Shapes) -> None:
+        """Tell the context how large the inputs are."""
+        for port, shape in zip((p for p in self.ports if p.taken), shapes, strict=True):
+            self.context.set_input_shape(port.name, shape)
+
+    def sizes(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """The shape of every input and output, where the inputs have these."""
+        self.take(shapes)
+        return {p.name: tuple(self.context.get_tensor_shape(p.name)) for p in self.ports}
 
     def claim(self, stream: Any) -> None:
         """Let ``stream`` wait for what the lane still does: its context takes one run at a time."""
@@ -145,8 +150,7 @@ class Lane:
 
     def launch(self, shapes: Shapes, tensors: Mapping[str, Tensor], stream: Any) -> None:
         """Start the engine on tensors that are on the GPU already."""
-        for port, shape in zip((p for p in self.ports if p.taken), shapes, strict=True):
-            self.context.set_input_shape(port.name, shape)
+        self.take(shapes)
         for port in self.ports:
             self.context.set_tensor_address(port.name, tensors[port.name].data_ptr())
         if not self.context.execute_async_v3(stream.cuda_stream):
@@ -194,13 +198,8 @@ class Lane:
 
 def precision_of(trt: Any, engine: Any) -> str:
     """The types that the engine's layers make, the commonest first; nothing where it hides them."""
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    layers = [each for each in json.loads(text).get("Layers", []) if isinstance(each, dict)]
-    ports = [port for layer in layers for port in layer.get("Outputs", [])[:1]]
-    words = [str(p.get("Datatype") or p.get("Format/Datatype", "")).lower() for p in ports]
-    found = Counter(
-        kind for word in words for kind, names in WORDS.items() if any(n in word for n in names)
-    )
+    made = (types_of(layer.get("Outputs", [])[:1]) for layer in layers_told(trt, engine))
+    found = Counter(kind for kinds in made for kind in kinds if kind != OTHER)
     return "+".join(kind for kind, _ in found.most_common())
 
 
@@ -291,10 +290,9 @@ class EngineSession(Session):
         shapes = self.shapes({name: tuple(tensor.shape) for name, tensor in inputs.items()})
         given = {port.name: inputs[port.name].contiguous() for port in self.inputs}
         with self.lane() as lane:
-            for port, shape in zip(self.inputs, shapes, strict=True):
-                lane.context.set_input_shape(port.name, shape)
+            known = lane.sizes(shapes)
             made = {
-                port.name: self._gpu.empty(lane.context.get_tensor_shape(port.name), port.dtype)
+                port.name: self._gpu.empty(known[port.name], port.dtype)
                 for port in self.ports
                 if not port.taken
             }
