@@ -8,8 +8,10 @@ bench = Group(
     "bench",
     "Measure every artifact of a run, and show what each step gained and cost.",
     (
-        Command("run", "measure latency, size, memory and quality", "bench.commands:run"),
-        Command("peers", "the same generator as other tools run it", "bench.commands:peers"),
-        Command("report", "terminal, JSON, Markdown and one HTML page", "bench.commands:report"),
+        Command("run", "measure latency, size, memory and quality", "bench.commands.run:run"),
+        Command("peers", "the same generator as other tools run it", "bench.commands.peers:peers"),
+        Command(
+            "report", "terminal, JSON, Markdown and one HTML page", "bench.commands.report:report"
+        ),
     ),
 )

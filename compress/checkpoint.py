@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -128,17 +129,26 @@ def state_of(optimiser: Optimizer) -> dict[str, Tensor]:
 
 def load_state(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimiser of the same parameters what :func:`state_of` read."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     memory: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        memory.setdefault(int(index), {})[key] = tensor
+        memory.setdefault(int(index), {})[key] = laid_out(tensor, parameters[int(index)])
     optimiser.load_state_dict({**optimiser.state_dict(), "state": memory})
+
+
+def laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """``tensor`` with its elements in memory as those of ``parameter`` are.
+
+    Fused optimisers go through both from end to end, and files hold one order alone.
+    """
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 
 
 def hash_of(facts: Any, tensors: Mapping[str, Tensor]) -> str:
     """A fingerprint of plain JSON and of tensors' names, shapes, types and values."""
-    import torch
-
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,7 +25,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from compress.batches import in_batches, usual_batch, usual_rate, usual_structure, usual_validation
+from compress.batches import (
+    Batch,
+    in_batches,
+    usual_batch,
+    usual_rate,
+    usual_structure,
+    usual_validation,
+)
 from compress.checkpoint import Checkpoint, Saved, hash_of, load_state, state_of
 from compress.norms import recalibrate_norms, train_mode
 from compress.plan import Plan, Schedule
@@ -39,6 +46,9 @@ from genslim.inputs import Inputs, stream_seed
 from genslim.interruption import Interruption, held
 from genslim.metrics import ssim
 
+LAYOUT = torch.channels_last
+"""Of weights, while they learn: convolutions pass it on to what they make. A step of x4plus-anime
+took 0.62 of the time in bf16 with AMX and 0.87 in float32; of the shipped DCGAN 0.89 and 1.03."""
 LOOKS = 8
 """How often progress is shown and the best kept."""
 SAVE_EVERY = 10.0
@@ -137,7 +147,8 @@ def distill(
     try:
         return work.run(what)
     finally:
-        student.to("cpu").eval()
+        student.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        student.eval()
 
 
 class Distillation:
@@ -165,17 +176,17 @@ class Distillation:
             idle_weights=processes.count() > 1 and has_idle_weights(watched)
         )
         self.device: torch.device = self.accelerator.device
-        student.to(self.device)
+        student.to(self.device, memory_format=LAYOUT)  # type: ignore[call-overload]
         parameters = [p for p in student.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(parameters, plan.learning_rate, fused=True)
         self.pupil, self.optimiser = self.accelerator.prepare(watched, self.adam)
-        self.original = teacher.module
-        if self.device.type != "cpu":  # the caller's own stays where it is
-            self.original = copy.deepcopy(teacher.module).to(self.device)
+        # A copy: the caller's own stays where it is, and as it is.
+        self.original = copy.deepcopy(teacher.module)
+        self.original.to(self.device, memory_format=LAYOUT)  # type: ignore[call-overload]
         rank = self.accelerator.process_index
         own = stream_seed(f"process {rank}", plan.seed) if rank else plan.seed
         self.pool = Pool(
-            Watched(self.original, signature, features),
+            self.targets_of(Watched(self.original, signature, features)),
             Inputs(signature, "recovery", own),
             plan.batch_size,
             self.device,
@@ -188,6 +199,20 @@ class Distillation:
         self.before = self.after = self.best = 0.0
         self.kept: dict[str, Tensor] = {}
         self.saved_at, self.pause = time.monotonic(), SAVE_EVERY
+
+    def targets_of(self, original: Watched) -> Callable[[Batch], list[Tensor]]:
+        """What is learned from: float32, but computed as the student's images are.
+
+        bf16's rounding moves an image's SSIM by 0.0002, which a student that rounds less would see.
+        """
+        if self.plan.exact:
+            return original
+
+        def targets(inputs: Batch) -> list[Tensor]:
+            with self.accelerator.autocast():
+                return [made.float() for made in original(inputs)]
+
+        return targets
 
     @property
     def share(self) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from bench import commands
+from bench.commands import peers
 from bench.comparison import Comparison, Entry, compare
 from bench.environment import environment
 from bench.peers import PEERS, Peer
@@ -95,4 +95,4 @@ def test_what_is_only_a_graph_has_no_peers(
 ) -> None:
     monkeypatch.setattr("genslim.stepping.open_source", lambda *_: graph_gan)
     with pytest.raises(UserError, match="peers start from a module"):
-        commands.peers("dcgan-mnist")
+        peers.peers("dcgan-mnist")
