@@ -8,9 +8,10 @@ from compress.prune import Prune
 from compress.quantize import Quantize
 from compress.rewrite import Rewrite
 from compress.separable import Separable
+from compress.shorten import Shorten
 from compress.step import Outcome, Step
 
-STEPS: tuple[type[Step], ...] = (Prune, Separable, Rewrite, Quantize)
+STEPS: tuple[type[Step], ...] = (Prune, Shorten, Separable, Rewrite, Quantize)
 """Every step, in the order in which they are usually taken."""
 
-__all__ = ["STEPS", "Outcome", "Prune", "Quantize", "Rewrite", "Separable", "Step"]
+__all__ = ["STEPS", "Outcome", "Prune", "Quantize", "Rewrite", "Separable", "Shorten", "Step"]

@@ -10,6 +10,11 @@ compress = Group(
     (
         Command("prune", "remove channels, and recover by distillation", "compress.commands:prune"),
         Command(
+            "shorten",
+            "leave out whole blocks, and recover by distillation",
+            "compress.commands:shorten",
+        ),
+        Command(
             "sensitivity",
             "what each group of channels is worth: SSIM against ratio, plotted",
             "compress.commands:sensitivity",

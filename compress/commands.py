@@ -8,6 +8,7 @@ from compress.prune import Prune
 from compress.quantize import Quantize
 from compress.rewrite import Rewrite
 from compress.separable import Separable
+from compress.shorten import Shorten
 from compress.step import Step
 from genslim.command import Common
 from genslim.errors import GateFailed
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from genslim.console import Console
     from genslim.generator import Generator
 
-PRUNE, SEPARABLE, REWRITE, QUANTIZE, COMMON = Prune(), Separable(), Rewrite(), Quantize(), Common()
+PRUNE, SHORTEN, SEPARABLE = Prune(), Shorten(), Separable()
+REWRITE, QUANTIZE, COMMON = Rewrite(), Quantize(), Common()
 """Every flag at its default; frozen, so that functions can share them."""
+MOST_NAMED = 6
+"""More that were left whole for one reason are counted."""
 
 
 def prune(source: str | None = None, /, *, step: Prune = PRUNE, common: Common = COMMON) -> None:
@@ -31,6 +35,19 @@ def prune(source: str | None = None, /, *, step: Prune = PRUNE, common: Common =
         the newest run, or the built-in dcgan-mnist.
     """
     take_step(source, step, common, following="compress separable")
+
+
+def shorten(
+    source: str | None = None, /, *, step: Shorten = SHORTEN, common: Common = COMMON
+) -> None:
+    """Leave out whole blocks, those missed least, and win the quality back by distillation.
+
+    Parameters
+    ----------
+    source:
+        What to start from; by default the newest run.
+    """
+    take_step(source, step, common, following="compress rewrite")
 
 
 def sensitivity(
@@ -176,7 +193,7 @@ def show(generator: Generator, console: Console) -> None:
     """What the last step did, as a table."""
     report = dict(generator.steps[-1].report)
     rows = [["changed", line] for line in report.pop("changed")]
-    rows += [["left whole", f"{item['what']}: {item['reason']}"] for item in report.pop("left")]
+    rows += [["left whole", line] for line in left_whole(report.pop("left"))]
     for key, value in report.items():
         if key in ("parameters", "macs"):
             before, after = value
@@ -188,6 +205,20 @@ def show(generator: Generator, console: Console) -> None:
         titles = list(layers[0])
         cells = [[said(row[title]) for title in titles] for row in layers]
         console.table([title.replace("_", " ") for title in titles], cells)
+
+
+def left_whole(left: list[dict[str, str]]) -> list[str]:
+    """What was left whole and why; the artifact names all of many with one reason."""
+    of: dict[str, list[str]] = {}
+    for item in left:
+        of.setdefault(item["reason"], []).append(item["what"])
+    lines = []
+    for reason, names in of.items():
+        if len(names) > MOST_NAMED:
+            lines.append(f"{len(names)} from {names[0]} to {names[-1]}: {reason}")
+        else:
+            lines += [f"{name}: {reason}" for name in names]
+    return lines
 
 
 def said(value: object) -> str:

@@ -1,0 +1,105 @@
+"""Depth pruning: whole blocks are left out, and the network becomes shorter instead of thinner.
+
+What remains keeps its width, which matrix units like (:mod:`compress.depth` says how blocks are
+chosen). Networks of residual blocks are robust to it before any training: Veit et al. 2016,
+"Residual Networks Behave Like Ensembles of Relatively Shallow Networks", arXiv 1605.06431.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from compress.step import Outcome, Step
+from genslim.errors import UserError
+
+if TYPE_CHECKING:
+    from genslim.console import Console
+    from genslim.generator import Generator
+
+
+@dataclass(frozen=True)
+class Shorten(Step):
+    """Leave out the blocks that are missed least."""
+
+    name: ClassVar[str] = "shorten"
+
+    ratio: float = 0.3
+    """How much to leave out at most, between 0 and 1."""
+    of: Literal["macs", "params"] = "macs"
+    """What the ratio is of."""
+    keep: tuple[str, ...] = ()
+    """Modules whose names match one of these patterns stay: body.0*"""
+    recover: Literal["none", "distill"] = "distill"
+    """How quality is won back: not at all, or by data-free distillation of the whole."""
+    seconds: float = 60.0
+    """How long distillation takes."""
+    steps: int | None = None
+    """How many steps it takes, instead of a time."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """How its learning rate falls."""
+
+    def check(self, generator: Generator) -> None:
+        """Check the ratio, the time and the patterns."""
+        from compress.depth import matching
+
+        if not 0 < self.ratio < 1:
+            raise UserError(f"ratio {self.ratio} is not between 0 and 1", hint="try --ratio 0.3")
+        if not self.seconds > 0 or (self.steps is not None and self.steps < 1):
+            raise UserError(
+                "distillation needs seconds, or steps, above 0", hint="or use --recover none"
+            )
+        module = generator.trainable()
+        for pattern in self.keep:
+            if not matching(module, [pattern]):
+                shown = ", ".join(name for name, _ in list(module.named_modules())[1:9])
+                raise UserError(f"no module matches {pattern!r}", hint=f"there are {shown}, …")
+        super().check(generator)
+
+    def apply(self, generator: Generator, console: Console) -> Outcome:
+        """Choose and leave out, then recover."""
+        from compress.depth import Depth
+
+        depth = Depth(generator, of=self.of, keep=self.keep, seed=self.seed, console=console)
+        sizes = depth.sizes()
+        depth.cut(self.ratio)
+        if not depth.removed:
+            least = min((sizes[n] / depth.whole for n in depth.blocks if sizes[n]), default=None)
+            note = (
+                "nothing could be left out: no block gives what it takes"
+                if least is None
+                else f"nothing could be left out: the smallest block is {least:.0%} of {self.of}"
+            )
+            return Outcome({"module": depth.module}, figures={"note": note})
+        shorter = generator.variant(module=depth.module)
+        figures: dict[str, Any] = {"ssim_before_recovery": round(self.ssim_of(shorter), 4)}
+        if self.recover == "distill":
+            figures |= self.distill(shorter, console)
+        else:
+            figures["ssim"] = figures["ssim_before_recovery"]
+        changed = [
+            f"{n}: left out, {sizes[n] / depth.whole:.1%} of {self.of}" for n in depth.removed
+        ]
+        return Outcome({"module": depth.module}, changed=changed, figures=figures)
+
+    def distill(self, shorter: Generator, console: Console) -> dict[str, Any]:
+        """Win quality back, in place."""
+        from compress.checkpoint import current
+        from compress.distill import distill
+
+        assert shorter.module is not None
+        done = distill(
+            shorter.module,
+            shorter.original,
+            seconds=self.seconds if self.steps is None else None,
+            steps=self.steps,
+            schedule=self.schedule,
+            seed=self.seed,
+            checkpoint=current(),
+            console=console,
+        )
+        return {
+            "recovery_steps": done.steps,
+            "recovery_seconds": done.seconds,
+            "ssim": round(done.ssim_after, 4),
+        }
