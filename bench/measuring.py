@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.candidates import Candidate, candidates_of, images_from
+from bench.distributions import find_yardsticks, take_distributions
 from bench.environment import environment
 from bench.measurement import Artifact, Measurement, Pictures, Reading
 from bench.memory import peak_memory
 from bench.pictures import choose, displayed
 from bench.quality import judge
+from bench.rounds import take_latencies
+from bench.sweep import Point, Sweep
+from bench.sweeping import take_sweep
 from genslim.console import SILENT, Console
 from genslim.errors import UserError
 from genslim.generator import Generator
@@ -28,7 +33,10 @@ from genslim.runtimes import RUNTIMES, Session, runtime
 from genslim.signature import Images, Signature
 from genslim.size import Size, size_of
 from genslim.target import Target
-from genslim.timing import Samples, interleave
+from genslim.timing import Samples
+
+if TYPE_CHECKING:
+    from bench.metrics.perceptual import Lpips
 
 LATENT_COUNT = 256
 """Quality inputs where inputs are latents."""
@@ -42,10 +50,15 @@ def measure(
     *,
     runtimes: Sequence[str] | None = None,
     count: int | None = None,
+    openings: int = 5,
     rounds: int = 30,
     seconds: float = 60.0,
     seed: int = 0,
     memory: bool = True,
+    sweep: Sweep | None = None,
+    real: str | Path | None = None,
+    extractor: str | None = None,
+    lpips_weights: str | Path | None = None,
     console: Console = SILENT,
 ) -> Measurement:
     """Measure generators side by side.
@@ -55,10 +68,19 @@ def measure(
         target: batch and threads for all; its precision is asked of its own runtime alone.
         runtimes: names of the runtimes to measure on; None: all.
         count: how many inputs quality is measured on; None: 256 latents or 16 images.
+        openings: how often sessions are opened anew between rounds; fewer where an opening would
+            have less than 3 rounds.
         rounds: how many rounds latency is measured in.
         seconds: stop the rounds after this time, but never before 5.
         seed: of the inputs.
-        memory: whether to start a process for each artifact to measure its peak memory.
+        memory: whether to start a process for each artifact to measure its peak memory and how long
+            it takes to the first image.
+        sweep: other batches and threads to measure each artifact's best runtime at.
+        real: real images that distributions are compared with, a folder or an IDX file; None: the
+            original's own.
+        extractor: features that distributions are compared by, see :mod:`bench.metrics.features`;
+            None: pixels.
+        lpips_weights: what :func:`bench.metrics.perceptual.open_lpips` reads; None: no LPIPS.
         console: told about progress.
 
     Returns:
@@ -67,7 +89,9 @@ def measure(
     Raises:
         UserError: a setting is none, the original can't run, or inputs can't be drawn.
     """
-    check(count, rounds, seconds)
+    check(count, rounds, seconds, openings)
+    surroundings = environment()
+    yardsticks = find_yardsticks(real, extractor, lpips_weights)
     candidates = candidates_of(generators)
     signature = generators[0].signature
     parsed = Target.parse(target) if isinstance(target, str) else target
@@ -79,11 +103,20 @@ def measure(
         for candidate in candidates:
             opened.callback(candidate.close)
         open_all(candidates, targets(settled, runtimes), timing, console)
-        sessions = {(c.name, r): s for c in candidates for r, s in c.sessions.items()}
-        latencies = take_latencies(sessions, timing, rounds, seconds, console)
+        latencies = take_latencies(
+            candidates, timing, openings=openings, rounds=rounds, seconds=seconds, console=console
+        )
         inputs = arrays(Inputs(signature, "quality", seed), count or default_count(signature))
-        measured = read_all(candidates, latencies, inputs, settled.batch, console)
+        measured = read_all(
+            candidates, latencies, inputs, settled.batch, lpips=yardsticks.lpips, console=console
+        )
+        measured = take_distributions(
+            candidates, measured, inputs, settled.batch, yardsticks=yardsticks, console=console
+        )
         pictures = take_pictures(candidates, measured, inputs, settled.batch)
+    points: tuple[Point, ...] = ()
+    if sweep is not None:
+        points = take_sweep(candidates, measured, settled, sweep, seed=seed, console=console)
     if memory:
         measured = take_memory(candidates, measured, settled, console)
     return Measurement(
@@ -91,19 +124,23 @@ def measure(
         source=dict(generators[0].source),
         target=settled,
         artifacts=tuple(measured),
-        environment=environment(),
+        environment=surroundings,
         seed=seed,
         image_shape=pictures_shape(pictures),
         pictures=pictures,
+        sweep=points,
+        rounds_asked=rounds,
     )
 
 
-def check(count: int | None, rounds: int, seconds: float) -> None:
+def check(count: int | None, rounds: int, seconds: float, openings: int = 1) -> None:
     """Raise UserError for settings that can't be."""
     if count is not None and count < 1:
         raise UserError(f"count {count} is less than 1", hint="try --count 256")
     if rounds < 3:
         raise UserError(f"rounds {rounds} are too few for a median", hint="try --rounds 30")
+    if openings < 1:
+        raise UserError(f"openings {openings} are none", hint="try --openings 5")
     if seconds <= 0:
         raise UserError(f"seconds {seconds} is no time", hint="try --seconds 60")
 
@@ -165,30 +202,13 @@ def open_all(
         raise UserError(f"the original {original.name} can't be run ({reasons})")
 
 
-def take_latencies(
-    sessions: Mapping[tuple[str, str], Session],
-    inputs: Mapping[str, NDArray[np.float32]],
-    rounds: int,
-    seconds: float,
-    console: Console,
-) -> dict[tuple[str, str], Samples]:
-    """Time all sessions in turn."""
-    keys = list(sessions)
-    with console.progress("timing", rounds) as bar:
-        samples = interleave(
-            {str(n): partial(sessions[key].run, inputs) for n, key in enumerate(keys)},
-            rounds=rounds,
-            seconds=seconds,
-            on_round=bar.reach,
-        )
-    return {key: samples[str(n)] for n, key in enumerate(keys)}
-
-
 def read_all(
     candidates: Sequence[Candidate],
     latencies: Mapping[tuple[str, str], Samples],
     inputs: Mapping[str, NDArray[np.float32]],
     batch: int,
+    *,
+    lpips: Lpips | None,
     console: Console,
 ) -> list[Artifact]:
     """Measure quality on every open session, and put each artifact's figures together."""
@@ -209,7 +229,9 @@ def read_all(
             readings = []
             for name, session in candidate.sessions.items():
                 images = images_from(session, inputs, output, batch)
-                quality = judge(images, reference, data_range=signature.data_range)
+                quality = judge(
+                    images, reference, value_range=signature.images.value_range, lpips=lpips
+                )
                 readings.append(
                     Reading(
                         session.execution,

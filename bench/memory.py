@@ -1,10 +1,14 @@
-"""Peak memory of a fresh process that opens an artifact and makes one batch.
+"""Peak memory and cold start of a fresh process that opens an artifact and makes one batch.
 
 The process is ``python -m bench.memory JOB``, where JOB is a JSON file. For ONNX Runtime and
 OpenVINO it reads the graph and the signature alone and never imports torch, as a deployment would
 not; for PyTorch it loads the artifact. The figure is the greatest resident size of the whole
 process: the interpreter, the libraries, the weights, the activations. (ONNX Runtime's figure
 includes some 10 MB for the ``onnx`` package, which tells what precision the graph is in.)
+
+The cold start begins where this module and numpy are imported, and ends with the first batch: it
+holds the import of the runtime, reading the files, and making a session. The files lie in the
+system's cache by then: a disk's own speed is not in it.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from bench.measurement import Memory
     from genslim.generator import Generator
 
+WRONG = (ValueError, LookupError, TypeError)
+"""What an answer that is none raises when it is read as one."""
 MOST_SECONDS = 300
 """A process that takes longer is ended."""
 STATUS = Path("/proc/self/status")
@@ -38,7 +45,7 @@ def peak_memory(generator: Generator, target: Target) -> Memory:
         target: settled; names the runtime.
 
     Returns:
-        The peak, or the reason why there is none.
+        The peak and the cold start, or the reason why there is none.
     """
     from bench.measurement import Memory
 
@@ -54,13 +61,19 @@ def peak_memory(generator: Generator, target: Target) -> Memory:
                 timeout=MOST_SECONDS,
                 check=True,
             )
-            peak = int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
+            return Memory(**json.loads(done.stdout.splitlines()[-1]))
         except subprocess.CalledProcessError as error:
             said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
             return Memory(None, said[-1][:200])
-        except (subprocess.TimeoutExpired, GenslimError, OSError, ValueError, LookupError) as error:
+        except (
+            subprocess.TimeoutExpired,
+            GenslimError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:
             return Memory(None, str(error)[:200])
-    return Memory(peak)
 
 
 def job_of(generator: Generator, target: Target, folder: Path) -> dict[str, Any]:
@@ -92,8 +105,12 @@ class Contract:
     signature: Signature
 
 
-def run_job(job: Path) -> int:
-    """Open the artifact, make one batch of zeros, and return this process's peak in bytes."""
+def run_job(job: Path) -> dict[str, float | int | None]:
+    """Open the artifact and make one batch of zeros.
+
+    Returns:
+        Fields of :class:`bench.measurement.Memory`.
+    """
     import numpy as np
 
     told = json.loads(job.read_text(encoding="utf-8"))
@@ -104,8 +121,18 @@ def run_job(job: Path) -> int:
     inputs = {
         spec.name: np.zeros(spec.concrete(target.batch), np.float32) for spec in signature.inputs
     }
-    open_session(place, signature, target).run(inputs)
-    return peak_resident_bytes()
+    used_before = gpu_used_bytes() if target.device == "cuda" else None
+    begun = time.perf_counter()
+    session = open_session(place, signature, target)
+    opened = time.perf_counter()
+    session.run(inputs)
+    ended = time.perf_counter()
+    return {
+        "peak_bytes": peak_resident_bytes(),
+        "load_ms": (opened - begun) * 1e3,
+        "first_ms": (ended - opened) * 1e3,
+        "gpu_peak_bytes": gpu_peak_bytes(used_before) if target.device == "cuda" else None,
+    }
 
 
 def open_session(place: Path, signature: Signature, target: Target) -> Any:
@@ -144,10 +171,32 @@ def peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def gpu_peak_bytes(used_before: int | None) -> int | None:
+    """The greatest memory of the first GPU that this process held so far.
+
+    PyTorch counts its own. Other runtimes do not say; they keep what they took until they close,
+    so that it is what the GPU has in use now beyond what it had before.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        return int(torch.cuda.max_memory_reserved())
+    used = gpu_used_bytes()
+    return None if used is None or used_before is None else max(0, used - used_before)
+
+
+def gpu_used_bytes() -> int | None:
+    """Memory of the first GPU in use by all programs; None where nvidia-smi does not tell."""
+    from bench.environment import answer
+
+    said = answer(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+    words = said.split() if said else []
+    return int(words[0]) * 2**20 if words and words[0].isdecimal() else None
+
+
 def main(job: str) -> int:
-    """Print the peak as JSON; what went wrong as one line on standard error."""
+    """Print what was measured as JSON; what went wrong as one line on standard error."""
     try:
-        print(json.dumps({"peak_bytes": run_job(Path(job))}))
+        print(json.dumps(run_job(Path(job))))
     except GenslimError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -78,6 +78,28 @@ def png(image: Bytes) -> bytes:
     return packed.getvalue()
 
 
+def webp(image: Bytes) -> bytes:
+    """One image ``(H, W, 1 or 3)`` as a lossless WebP file: a fifth smaller than a PNG."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    # Method 1 takes a third of the time of Pillow's optimized PNG; 4 saves 6 % more in four times.
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(
+        packed, "WEBP", lossless=True, method=1
+    )
+    return packed.getvalue()
+
+
+def coarse(gap: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """A map ``(H, W)`` of at most ``side`` a side: each pixel the greatest of those it covers."""
+    step = max(1, -(-max(gap.shape) // side))
+    height, width = (-(-length // step) for length in gap.shape)
+    padded = np.zeros((height * step, width * step), np.float32)
+    padded[: gap.shape[0], : gap.shape[1]] = gap
+    greatest: NDArray[np.float32] = padded.reshape(height, step, width, step).max(axis=(1, 3))
+    return greatest
+
+
 def heat_png(gap: NDArray[np.float32], most: float) -> bytes:
     """A map ``(H, W)`` as a palette PNG: black is no difference, the brightest is ``most``."""
     from PIL import Image
@@ -99,16 +121,16 @@ def palette() -> bytes:
     return np.ascontiguousarray(colours[:, :3]).tobytes()
 
 
-def palette_css(stops: int = 9) -> str:
+def palette_css(stops: int = 18) -> str:
     """The same colours as the stops of a CSS gradient."""
     flat = np.frombuffer(palette(), np.uint8).reshape(256, 3)
     places = np.linspace(0, 255, stops).astype(int)
     return ", ".join(f"rgb({r} {g} {b})" for r, g, b in flat[places].tolist())
 
 
-def data_uri(file: bytes) -> str:
-    """A PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(file).decode("ascii")
+def data_uri(file: bytes, kind: str = "png") -> str:
+    """An image file as a data URI."""
+    return f"data:image/{kind};base64," + base64.b64encode(file).decode("ascii")
 
 
 def scale_of(gaps: Sequence[NDArray[np.float32]]) -> float:

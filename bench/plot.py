@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bench.measurement import Measurement, Reading
-from bench.rows import every_row, milliseconds, significant
+from bench.measurement import Measurement
+from bench.rows import every_row, milliseconds
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -82,12 +82,35 @@ def plot(measurement: Measurement, *, width: int, height: int) -> str:
         'lower latency is further left, better quality further up">'
     ]
     parts += axes(frame)
+    parts.append(f'<polyline class="front" points="{front_path(frame, front(points))}"/>')
     joined = [p for p in points if p.best]
     path = " ".join(f"{frame.x(p.latency_ms):.1f},{frame.y(p.ssim):.1f}" for p in joined)
     parts.append(f'<polyline class="way" points="{path}"/>')
     parts += [mark(frame, p) for p in sorted(points, key=lambda p: p.best)]
     parts += labels(frame, points)
     return "".join((*parts, "</svg>"))
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front, the fastest first: nothing else is both as fast and as good."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.latency_ms, -p.ssim)):
+        if not found or point.ssim > found[-1].ssim:
+            found.append(point)
+    return found
+
+
+def front_path(frame: Frame, points: Sequence[Point]) -> str:
+    """The front as stairs: at each latency the best SSIM to be had within it."""
+    bottom = frame.height - frame.bottom
+    first = f"{frame.x(points[0].latency_ms):.1f},{bottom:.1f}"
+    corners = [
+        f"{frame.x(p.latency_ms):.1f},{frame.y(q.ssim):.1f}"
+        for before, p in zip([None, *points], points, strict=False)
+        for q in ((before, p) if before else (p,))
+    ]
+    last = f"{frame.width - frame.right:.1f},{frame.y(points[-1].ssim):.1f}"
+    return " ".join((first, *corners, last))
 
 
 def frame_for(points: Sequence[Point], width: int, height: int) -> Frame:
@@ -231,34 +254,3 @@ def overlap(a: Box, b: Box) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     return max(0.0, width) * max(0.0, height)
-
-
-def strip(reading: Reading, low: float, high: float, *, width: int = 150, height: int = 18) -> str:
-    """Every raw sample of a latency on a log scale, and the median, as a small ``<svg>``.
-
-    Args:
-        reading: whose samples.
-        low: milliseconds at the left edge, for all strips of a table alike.
-        high: milliseconds at the right edge.
-        width: pixels.
-        height: pixels.
-    """
-    span = math.log(high / low) or 1.0
-
-    def x(value: float) -> float:
-        return 3 + (width - 6) * min(1.0, max(0.0, math.log(value / low) / span))
-
-    samples = reading.latency.milliseconds
-    middle = height / 2
-    dots = "".join(f'<circle cx="{x(v):.1f}" cy="{middle}" r="2"/>' for v in samples)
-    median = x(reading.latency.median_ms)
-    said = (
-        f"{len(samples)} samples, {significant(min(samples))} to {significant(max(samples))} ms, "
-        f"interquartile range {reading.spread:.0%} of the median"
-    )
-    return (
-        f'<svg class="strip {escape(reading.runtime)}" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" role="img" aria-label="{said}">'
-        f"<title>{said}</title>{dots}"
-        f'<line x1="{median:.1f}" x2="{median:.1f}" y1="2" y2="{height - 2}"/></svg>'
-    )

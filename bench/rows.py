@@ -6,10 +6,11 @@ Numbers are worked out here once; the terminal, JSON, Markdown and HTML only dif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.measurement import Artifact, Measurement, Reading
+from bench.metrics.distribution import NEIGHBOURS
 
 NOTHING = "–"
 ABOUT_EQUAL = 0.05
@@ -44,6 +45,20 @@ class Row:
     threads: int | None
     broken: int
     """Images that hold NaN or infinity."""
+    ms_ssim: float | None = None
+    lpips: float | None = None
+    p5_ms: float | None = None
+    p99_ms: float | None = None
+    speedup_interval: tuple[float, float] | None = None
+    """95 % confidence interval of ``speedup``; None for the baseline itself."""
+    images_per_second: float | None = None
+    """One batch after the other, at the median latency."""
+    cold_ms: float | None = None
+    """From a fresh process to the first batch."""
+    load_ms: float | None = None
+    first_ms: float | None = None
+    gpu_bytes: int | None = None
+    """Peak memory of the GPU."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,11 @@ def times(value: float) -> str:
     return f"{value:.1f}×" if value >= 9.95 else f"{value:.2f}×"
 
 
+def times_between(ends: Sequence[float]) -> str:
+    """An interval of factors: 12.1–13.4×."""
+    return f"{times(ends[0]).rstrip('×')}–{times(ends[1])}"
+
+
 def quantity(value: int) -> str:
     """A count with its thousands, millions, thousand millions: 1.32 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -100,11 +120,13 @@ MAIN = (
     Column("latency_ms", "Latency", milliseconds),
     Column("p95_ms", "p95", milliseconds),
     Column("speedup", "Speed-up", times),
+    Column("speedup_interval", "95 %", times_between),
     Column("change", "Change", times),
     Column("parameters", "Params", quantity),
     Column("macs", "MACs", quantity),
     Column("disk_bytes", "Disk", file_size),
     Column("memory_bytes", "Memory", file_size),
+    Column("cold_ms", "Cold start", milliseconds),
     Column("ssim", "SSIM", "{:.4f}".format),
     Column("ssim_p5", "SSIM p5", "{:.4f}".format),
     Column("psnr_db", "PSNR", "{:.1f} dB".format),
@@ -114,8 +136,8 @@ MAIN = (
 
 TERMINAL = (
     ("step", "runtime", "precision", "latency_ms", "speedup", "change"),
-    ("step", "p95_ms", "parameters", "macs", "disk_bytes", "memory_bytes"),
-    ("step", "ssim", "ssim_p5", "psnr_db", "mse"),
+    ("step", "p95_ms", "speedup_interval", "memory_bytes", "cold_ms"),
+    ("step", "parameters", "macs", "disk_bytes", "ssim", "ssim_p5", "psnr_db", "mse"),
 )
 """The same columns as three tables that fit a terminal of 80 columns."""
 
@@ -127,16 +149,38 @@ EVERY = (
     Column("precision", "Precision", str),
     Column("threads", "Threads", str),
     Column("latency_ms", "Latency", milliseconds),
+    Column("p5_ms", "p5", milliseconds),
     Column("p95_ms", "p95", milliseconds),
+    Column("p99_ms", "p99", milliseconds),
+    Column("images_per_second", "Images/s", significant),
     Column("speedup", "Speed-up", times),
+    Column("speedup_interval", "95 %", times_between),
     Column("disk_bytes", "Disk", file_size),
     Column("ssim", "SSIM", "{:.4f}".format),
     Column("ssim_p5", "SSIM p5", "{:.4f}".format),
     Column("ssim_worst", "worst", "{:.4f}".format),
+    Column("ms_ssim", "MS-SSIM", "{:.4f}".format),
+    Column("lpips", "LPIPS", "{:.4f}".format),
     Column("psnr_db", "PSNR", "{:.1f} dB".format),
     Column("mse", "MSE", "{:.2g}".format),
 )
 """One row for each artifact on each runtime."""
+
+DISTRIBUTION = (
+    Column("step", "Step", str),
+    Column("runtime", "Runtime", str),
+    Column("count", "Images", str),
+    Column("diversity", "Diversity", "{:.3f}".format),
+    Column("self_similarity", "Self-similarity", "{:.3f}".format),
+    Column("feature_diversity", "Feature diversity", "{:.3g}".format),
+    Column("coverage", "Coverage", "{:.3f}".format),
+    Column("recall", "Recall", "{:.3f}".format),
+    Column("density", "Density", "{:.3f}".format),
+    Column("precision", "Precision", "{:.3f}".format),
+    Column("fid", "FID", "{:.2f}".format),
+    Column("kid", "KID", "{:.4f}".format),
+)
+"""All images of an artifact together, one row for each that a distribution was measured of."""
 
 BASELINE = "baseline"
 """The first row of the main table: the original as everything is compared with it."""
@@ -170,9 +214,27 @@ def row(measurement: Measurement, artifact: Artifact, reading: Reading | None, s
         version=execution.version,
         threads=execution.threads,
         broken=quality.broken,
+        ms_ssim=quality.ms_ssim_mean,
+        lpips=quality.lpips_mean,
+        p5_ms=reading.latency.p5_ms,
+        p99_ms=reading.latency.p99_ms,
+        speedup_interval=speedup_interval(measurement, reading),
+        images_per_second=reading.latency.throughput(measurement.target.batch or 1),
+        cold_ms=reading.memory.cold_ms if reading.memory else None,
+        load_ms=reading.memory.load_ms if reading.memory else None,
+        first_ms=reading.memory.first_ms if reading.memory else None,
+        gpu_bytes=reading.memory.gpu_peak_bytes if reading.memory else None,
         **size,
         **disk,
     )
+
+
+def speedup_interval(measurement: Measurement, reading: Reading) -> tuple[float, float] | None:
+    """The 95 % confidence interval of how many times as fast as the baseline it is."""
+    if reading is measurement.baseline:
+        return None
+    low, high = reading.latency.ratio_interval(measurement.baseline.latency)
+    return 1 / high, 1 / low
 
 
 def main_rows(measurement: Measurement) -> list[Row]:
@@ -198,7 +260,40 @@ def memory_reasons(measurement: Measurement) -> list[str]:
     ]
 
 
-def cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+def distribution_rows(measurement: Measurement) -> list[dict[str, Any]]:
+    """The baseline, then each artifact on its best runtime; fields are those of ``Distribution``.
+
+    Empty where none was measured: in old records, or where images hold NaN.
+    """
+    first = measurement.baseline
+    return [
+        {"step": BASELINE if r is first else a.name, "runtime": r.runtime, **asdict(r.distribution)}
+        for a, r in measurement.all_readings()
+        if r.distribution is not None
+    ]
+
+
+def distribution_method(measurement: Measurement) -> str | None:
+    """What the distributions were compared with, in a sentence; None where there are none."""
+    found = measurement.baseline.distribution
+    if found is None:
+        return None
+    real = found.reference == "real"
+    what = "real images" if real else "of the original's images of the same inputs"
+    return (
+        f"Compared with {found.reference_count} {what}, by {found.features}: coverage, recall, "
+        f"density and precision with k = {NEIGHBOURS} on as many of both. Diversity is the mean "
+        "RMSE of two images as a share of the value range, self-similarity how well an image's "
+        "patches recur in it. FID is biased upwards by few images: compare within this table alone."
+    )
+
+
+def present(columns: Sequence[Column], table: Sequence[Row | dict[str, Any]]) -> list[Column]:
+    """The columns that have a figure in some row."""
+    return [c for c in columns if any(c.cell(line) != NOTHING for line in table)]
+
+
+def cells(rows: Sequence[Row | dict[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
     """The rows as text."""
     return [[column.cell(r) for column in columns] for r in rows]
 

@@ -5,7 +5,6 @@ Nothing is downloaded: the folder is the user's to name.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genslim.errors import UserError
+from genslim.idx import IMAGES, LABELS, read_idx
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -40,8 +40,8 @@ def load(folder: Path, split: str) -> Digits:
         UserError: a file is missing or is not the IDX file it should be.
     """
     image_file, label_file = (find(folder, name) for name in FILES[split])
-    pixels = read_idx(image_file, magic=0x803)
-    labels = read_idx(label_file, magic=0x801)
+    pixels = read_idx(image_file, magic=IMAGES)
+    labels = read_idx(label_file, magic=LABELS)
     if len(pixels) != len(labels):
         raise UserError(
             f"{image_file} has {len(pixels)} images and {label_file.name} {len(labels)} labels",
@@ -64,22 +64,3 @@ def find(folder: Path, name: str) -> Path:
         f"no {name}[.gz] in {folder}",
         hint="name a folder with the four IDX files of MNIST: --data DIR",
     )
-
-
-def read_idx(path: Path, magic: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The array of one IDX file: big-endian magic number and sizes, then unsigned bytes."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UserError(f"can't read {path}: {error}", hint="fetch the file again") from error
-    dims = magic & 0xFF
-    header = np.frombuffer(raw[: 4 + 4 * dims], dtype=">u4")
-    if len(header) != 1 + dims or header[0] != magic:
-        raise UserError(f"{path} is not the IDX file its name promises", hint="fetch it again")
-    shape = tuple(int(side) for side in header[1:])
-    body = np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * dims)
-    if body.size != np.prod(shape):
-        raise UserError(
-            f"{path} is cut short: {body.size} bytes of {np.prod(shape)}", hint="fetch it again"
-        )
-    return body.reshape(shape)

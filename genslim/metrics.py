@@ -41,7 +41,18 @@ def ssim(images: Tensor, reference: Tensor, *, data_range: float) -> Tensor:
     Returns:
         ``(N,)``; 1 means equal.
     """
-    n, channels = images.shape[:2]
+    luminance, structure = similarity_maps(images, reference, data_range=data_range)
+    return (luminance * structure).flatten(1).mean(1)
+
+
+def similarity_maps(
+    images: Tensor, reference: Tensor, *, data_range: float
+) -> tuple[Tensor, Tensor]:
+    """The two factors of SSIM at each place of the window: luminance, and contrast and structure.
+
+    Arguments are those of :func:`ssim`; both results are ``(N, C, H - 10, W - 10)``.
+    """
+    channels = images.shape[1]
     stack = torch.cat(
         [images, reference, images * images, reference * reference, images * reference], 1
     )
@@ -54,7 +65,7 @@ def ssim(images: Tensor, reference: Tensor, *, data_range: float) -> Tensor:
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).reshape(n, -1).mean(1)
+    return luminance, structure
 
 
 def mse(images: Tensor, reference: Tensor) -> Tensor:

@@ -249,7 +249,7 @@ def test_judge_keeps_figures_in_their_places() -> None:
     images = reference.copy()
     images[1] += 0.1
     images[3, 0, 2, 2] = np.inf
-    quality = judge(images, reference, data_range=1.0)
+    quality = judge(images, reference, value_range=(0.0, 1.0))
     assert quality.broken == 1
     assert quality.mse[3] is quality.ssim[3] is quality.psnr_db[3] is None
     assert quality.mse[1] == pytest.approx(0.01, rel=1e-3)
@@ -261,7 +261,7 @@ def test_judge_keeps_figures_in_their_places() -> None:
 def test_pictures_smaller_than_the_window_have_no_ssim() -> None:
     reference = np.zeros((3, 1, 8, 8), np.float32)
     images = reference + np.float32([0.1, 0.3, 0.2]).reshape(3, 1, 1, 1)
-    quality = judge(images, reference, data_range=1.0)
+    quality = judge(images, reference, value_range=(0.0, 1.0))
     assert quality.ssim == (None, None, None)
     assert quality.ssim_mean is None
     assert quality.broken == 0

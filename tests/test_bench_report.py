@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import Cli
 
 from bench import recipe, rows
 from bench.measurement import Artifact, Measurement
-from bench.page import gallery
-from bench.pictures import choose, difference, displayed, heat_png
-from bench.plot import frame_for, labels, latency_ticks, plot, points_of, ssim_ticks
-from bench.quality import Quality
+from bench.page.changes import TITLES, changes
 from genslim.generator import Generator, StepRecord
 from genslim.run import Run
 
@@ -99,7 +94,7 @@ def test_the_report_says_the_same_everywhere(benched: Run, cli: Cli) -> None:
     body = re.search(r'id="table".*?<tbody>(.*?)</tbody>', page, re.S)
     assert body is not None
     lines = re.findall(r"<tr.*?</tr>", body[1], re.S)
-    assert [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in lines] == table
+    assert [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line) for line in lines] == table
     assert facts["headline"] in done.out
     assert facts["headline"] in text
     for row in table:
@@ -124,7 +119,8 @@ def test_the_page_stands_alone(benched: Run, cli: Cli) -> None:
     assert "@import" not in page
     assert not re.search(r"url\(\s*[\"']?(?!data:)", page)
     assert not re.search(r"https?://", page)
-    assert page.count("data:image/png;base64,") == 12 * (1 + 2)
+    assert page.count("data:image/webp;base64,") == 12 * (1 + 1)
+    assert page.count("data:image/png;base64,") == 12
     assert "&lt;the&gt; picture" in page
     assert "<the>" not in page
     assert "prefers-color-scheme: dark" in page
@@ -236,99 +232,36 @@ def test_settings_that_can_not_be(
 
 
 def test_a_notebook_shows_table_and_pictures(benched: Run) -> None:
-    html = load(benched)._repr_html_()
-    assert str(rows.headline(load(benched))) in html
-    assert html.count("data:image/png") == 3 * 8
-    assert "<style" not in html
-    assert "<script" not in html
+    shown = load(benched)._repr_html_()
+    assert str(rows.headline(load(benched))) in shown
+    assert shown.count("data:image/webp") == 2 * 8
+    assert shown.count("data:image/png") == 8
+    assert "<style" not in shown
+    assert "<script" not in shown
 
 
-def with_images(measurement: Measurement, side: int, count: int) -> Measurement:
-    """The same measurement with large noisy pictures, which PNG can't make small."""
-    random = np.random.default_rng(0)
-    assert measurement.pictures is not None
-    pixels = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    pictures = replace(
-        measurement.pictures,
-        indices=tuple(range(count)),
-        reference=pixels,
-        images=dict.fromkeys(measurement.pictures.images, pixels[::-1]),
-    )
-    return replace(measurement, pictures=pictures, image_shape=(3, side, side))
-
-
-def test_large_pictures_are_cut_until_the_page_is_small(benched: Run, tmp_path: Path) -> None:
-    large = with_images(load(benched), 600, 8)
-    shown = gallery(large)
-    assert shown is not None
-    assert shown.cut is not None
-    assert len(shown.reference) >= 4
-    (page,) = large.report(tmp_path / "page.html")
-    assert page.stat().st_size < 5_000_000
-    assert f"the centre is shown, {shown.cut} pixels" in page.read_text()
-
-
-def test_chosen_inputs_hold_the_worst() -> None:
-    ssim = tuple(1 - i / 100 for i in range(40))
-    chosen = choose(Quality(ssim, ssim, ssim, 1.0), 32 * 32)
-    assert chosen == [*range(12), 36, 37, 38, 39]
-    assert len(choose(Quality(ssim, ssim, ssim, 1.0), 4_000_000)) == 4
-    assert choose(Quality(ssim[:3], ssim[:3], ssim[:3], 1.0), 32 * 32) == [0, 1, 2]
-
-
-def test_displayed_pixels() -> None:
-    images = np.float32([-2, -1, 0, 1, 2, np.nan]).reshape(1, 1, 1, 6)
-    assert displayed(images, (-1.0, 1.0))[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255, 0]
-
-
-def test_heat_is_brightest_where_pictures_differ_most() -> None:
-    from io import BytesIO
-
-    from PIL import Image
-
-    reference = np.zeros((1, 4, 4, 3), np.uint8)
-    images = reference.copy()
-    images[0, 1, 2] = 255
-    gap = difference(images, reference)
-    assert gap[0, 1, 2] == 1
-    assert gap.sum() == 1
-    heat = np.asarray(Image.open(BytesIO(heat_png(gap[0], 1.0))).convert("L"))
-    assert np.unravel_index(heat.argmax(), heat.shape) == (1, 2)
-    assert heat[0, 0] < 5
-
-
-def test_ticks_are_round_and_inside() -> None:
-    for least in (0.0, 0.31, 0.8, 0.93, 0.997):
-        ticks = ssim_ticks(least)
-        assert ticks[0] == 1
-        assert 2 <= len(ticks) <= 7
-        assert min(ticks) >= least
-    for low, high in ((0.4, 0.7), (1, 30), (0.05, 900), (3, 8000)):
-        ticks = latency_ticks(low, high)
-        assert 2 <= len(ticks) <= 12
-        assert all(low <= t <= high for t in ticks)
-
-
-def test_the_plot_is_sound_and_names_every_artifact(benched: Run) -> None:
-    from xml.etree import ElementTree
-
-    measurement = load(benched)
-    for width, height in ((1140, 460), (350, 330)):
-        svg = ElementTree.fromstring(plot(measurement, width=width, height=height))
-        names = [t.text for t in svg.iter("text") if t.get("class") == "name"]
-        assert names == ["00-original", "01-prune"]
-        marks = list(svg.iter("g"))
-        assert len(marks) == len(list(measurement.all_readings()))
-        for text in svg.iter("text"):
-            assert 0 <= float(text.get("x", "-1")) <= width
-            assert 0 <= float(text.get("y", "-1")) <= height
-
-
-def test_labels_of_the_plot_do_not_cover_each_other(benched: Run) -> None:
-    points = points_of(load(benched))
-    frame = frame_for(points, 860, 400)
-    places = [re.findall(r'[xy]="([\d.]+)"', label) for label in labels(frame, points)]
-    assert len({tuple(place) for place in places}) == len(places) == 2
+def test_changes_are_told_step_by_step_and_in_all(benched: Run) -> None:
+    table = {row.step: row for row in rows.main_rows(load(benched))}
+    first, *_ = table.values()
+    found = {one.step: dict(zip(TITLES, one.pairs, strict=True)) for one in changes(load(benched))}
+    assert list(found) == [step for step in table if step != first.step]
+    step, in_all = found["01-prune"]["SSIM"]
+    ssim = table["01-prune"].ssim
+    assert ssim is not None
+    assert step == in_all
+    assert in_all.text == rows.signed(ssim - 1, ".4f")
+    assert in_all.tone == "worse"
+    step, in_all = found["01-prune"]["Speed"]
+    assert step.text == rows.times(table["01-prune"].change or 0)
+    assert in_all.text == rows.times(table["01-prune"].speedup or 0)
+    disk, _ = found["02-trt"]["Disk"]
+    was, now = table["01-prune"].disk_bytes, table["02-trt"].disk_bytes
+    assert was is not None
+    assert now is not None
+    assert disk.text == f"{rows.signed(100 * (now / was - 1), '.0f')} %"
+    assert disk.tone == "better"
+    speed, _ = found["02-trt"]["Speed"]
+    assert speed.text == rows.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -373,34 +306,3 @@ def test_headline(benched: Run) -> None:
     speedup = 1 / reading.latency.ratio_to(measurement.baseline.latency)
     assert line.startswith(rows.faster(speedup))
     assert isinstance(artifact, Artifact)
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
-def test_the_page_opens_in_a_browser_without_errors(benched: Run, cli: Cli, tmp_path: Path) -> None:
-    cli("bench", "report", "-o", tmp_path / "page.html", "--quiet")
-    done = subprocess.run(
-        [
-            str(chromium()),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-            *("--disable-background-networking", "--disable-component-update"),
-            *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000"),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            f"file://{tmp_path / 'page.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "CONSOLE" not in done.stderr
-    # The script ran: it marked the page, chose the last step, and filled in its pictures.
-    assert '<html lang="en" class="js">' in done.stdout
-    chosen = re.search(r'<button[^>]*data-step="01-prune"[^>]*aria-pressed="true"', done.stdout)
-    assert chosen is not None
-    assert re.search(r'<img class="after"[^>]*src="data:image/png', done.stdout)

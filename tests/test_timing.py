@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genslim import timing
-from genslim.timing import Samples, interleave
+from genslim.timing import Samples, interleave, over_openings, warm_up
 
 latencies = st.lists(st.floats(0.01, 1e4), min_size=1, max_size=40)
 
@@ -35,6 +39,14 @@ def test_a_drifting_machine_does_not_bend_the_ratio() -> None:
     fast = Samples(tuple(drift))
     assert slow.ratio_to(fast) == 4.0
     assert statistics.median(slow.milliseconds) / fast.milliseconds[0] == 20.0
+
+
+def test_p5_p95_p99_and_throughput() -> None:
+    values = tuple(np.random.default_rng(1).gamma(4.0, size=200))
+    samples = Samples(values)
+    found = (samples.p5_ms, samples.p95_ms, samples.p99_ms)
+    assert found == pytest.approx(tuple(np.percentile(values, (5, 95, 99))))
+    assert Samples((20.0, 40.0, 30.0)).throughput(16) == pytest.approx(16 / 0.030)
 
 
 def test_samples_of_unlike_length_are_not_compared() -> None:
@@ -74,8 +86,121 @@ def test_every_round_times_every_candidate_once(monkeypatch: pytest.MonkeyPatch)
     assert samples["b"].ratio_to(samples["a"]) == pytest.approx(3)
     warm = len(clock.calls) - 4 * 2 * 2
     assert clock.calls[:warm].count("a") >= 3, "warmed up"
-    one_untimed_one_timed = "aabb" + "bbaa"
-    assert "".join(clock.calls[warm:]) == 2 * one_untimed_one_timed
+    timed = "".join(clock.calls[warm:])
+    for start in range(0, len(timed), 4):
+        assert timed[start : start + 4] in ("aabb", "bbaa"), "one untimed call, one timed"
+
+
+def test_no_candidate_always_follows_the_same_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    interleave(dict(clock.candidate(name, 0.010) for name in "abc"), rounds=60)
+    calls = "".join(clock.calls)
+    rounds = [calls[i : i + 6 : 2] for i in range(len(calls) - 60 * 6, len(calls), 6)]
+    assert all(sorted(order) == list("abc") for order in rounds)
+    before = [one + two for order in rounds for one, two in pairwise(order)]
+    for pair in ("ab", "ac", "ba", "bc", "ca", "cb"):
+        assert before.count(pair) > 8, f"{pair} of {len(before)}"
+
+
+def test_garbage_waits_and_is_collected_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    seen: list[bool] = []
+
+    def call() -> None:
+        seen.append(gc.isenabled())
+        clock.now += 0.01
+
+    assert gc.isenabled()
+    interleave({"a": call}, rounds=3)
+    assert gc.isenabled()
+    assert not any(seen)
+
+    def fails() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interleave({"a": fails})
+    assert gc.isenabled()
+
+
+def test_warm_up_goes_on_while_calls_become_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    latencies = iter([0.1 * 0.9**n for n in range(12)] + [0.1 * 0.9**11] * 100)
+    made = 0
+
+    def call() -> None:
+        nonlocal made
+        made += 1
+        clock.now += next(latencies)
+
+    warm_up(call, most_seconds=60)
+    assert made == 12 + timing.STEADY_CALLS
+
+
+def test_one_slow_call_does_not_end_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    latencies = iter([0.1, 0.3, 0.3, 0.05, 0.3, 0.02, *[0.02] * 100])
+    made = 0
+
+    def call() -> None:
+        nonlocal made
+        made += 1
+        clock.now += next(latencies)
+
+    warm_up(call, most_seconds=60)
+    assert made == 6 + timing.STEADY_CALLS
+
+
+def test_warm_up_ends_where_calls_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    _, call = clock.candidate("slow", 5.0)
+    assert warm_up(call) == 1  # type: ignore[arg-type]
+    assert len(clock.calls) == timing.FEWEST_CALLS
+
+
+class Shop:
+    """Opens candidates anew; how fast they are depends on the opening."""
+
+    def __init__(self, clock: Clock, factors: Sequence[float]) -> None:
+        self.clock, self.factors = clock, factors
+        self.opened: list[int] = []
+
+    def __call__(self, number: int) -> dict[str, Callable[[], object]]:
+        self.opened.append(number)
+        factor = self.factors[number]
+        pairs = [self.clock.candidate("a", 0.010), self.clock.candidate("b", 0.010 * factor)]
+        return dict(pairs)  # type: ignore[arg-type]
+
+
+def test_openings_share_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(Clock(monkeypatch), [1.0, 2.0, 3.0])
+    rounds: list[int] = []
+    samples = over_openings(shop, openings=3, rounds=10, on_round=rounds.append)
+    assert shop.opened == [0, 1, 2]
+    assert rounds == list(range(1, 11))
+    assert samples["a"].opened == samples["b"].opened == (0, 3, 6)
+    assert samples["b"].ratios_to(samples["a"]) == pytest.approx([1] * 3 + [2] * 3 + [3] * 4)
+    assert Samples.from_json(asdict(samples["b"])) == samples["b"]
+
+
+def test_an_opening_has_three_rounds_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(Clock(monkeypatch), [1.0] * 5)
+    samples = over_openings(shop, openings=5, rounds=7)
+    assert shop.opened == [0, 1]
+    assert samples["a"].opened == (0, 3)
+    assert len(samples["a"].milliseconds) == 7
+    assert over_openings(shop, openings=5, rounds=3)["a"].opened == (0,)
+
+
+def test_nothing_is_opened_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(Clock(monkeypatch), [1000.0] * 5)
+    samples = over_openings(shop, openings=5, rounds=100, seconds=30)
+    assert shop.opened == [0]
+    assert len(samples["a"].milliseconds) == 5
+
+
+def test_samples_of_old_records_were_opened_once() -> None:
+    assert Samples.from_json({"milliseconds": [1.0, 2.0]}) == Samples((1.0, 2.0), (0,))
 
 
 def test_short_calls_are_repeated_and_averaged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench import gate
 from bench import report as reports
 from bench.commands.finding import FOLDER, REPORT, find_run
 from bench.measurement import RECORD, Measurement
@@ -17,9 +18,10 @@ def report(
     *,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
-    """Show what was measured: terminal, JSON, Markdown and one HTML page.
+    """Show what was measured: terminal, JSON, Markdown, JUnit XML and one HTML page.
 
-    Written to RUN/report unless -o names a folder, or one file ending in .html, .md or .json.
+    Written to RUN/report unless -o names a folder, or one file ending in .html, .md, .xml or .json.
+    Thresholds of the nearest pyproject.toml ([tool.genslim.gate]) are test cases of the XML.
 
     Parameters
     ----------
@@ -40,7 +42,10 @@ def report(
         reports.show(measurement, console, missing)
         console.info(f"would write the report to {place}")
         return
-    written = reports.write(measurement, place, missing)
+    asked = gate.configured()
+    thresholds = [t for t in asked.thresholds if not t.figure.compares]
+    verdicts = gate.judge(measurement, thresholds, strict=asked.strict)
+    written = reports.write(measurement, place, missing, verdicts)
     reports.show(measurement, console, missing)
     console.finish(
         {**reports.facts(measurement), "files": [str(path) for path in written]},
