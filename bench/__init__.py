@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.harness.measuring import measure
     from bench.measurement import Measurement
-    from bench.measuring import measure
 
 PLACES = {"measure": "measuring", "Measurement": "measurement"}
 """Where each public name lives."""

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from bench.candidates import images_from
 from bench.environment import Environment, environment
-from bench.measuring import arrays, default_count
+from bench.harness.candidates import images_from
+from bench.harness.measuring import arrays, default_count
 from bench.peers import PEERS, Peer
 from bench.quality import judge
-from bench.rows import NOTHING, milliseconds, times
+from bench.tables.rows import NOTHING, milliseconds, times
 from genslim.console import Console
 from genslim.errors import UserError
 from genslim.generator import Generator

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RECORD = "measurement.json"
+BASELINE = "baseline"
+"""What the original is called where everything is compared with it."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class Measurement:
     @property
     def warnings(self) -> list[str]:
         """What a reader should distrust, and what to do about it; a line each."""
-        from bench.doubts import doubts
+        from bench.verdicts.doubts import doubts
 
         return doubts(self)
 

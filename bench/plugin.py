@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import gate
-from bench.figures import Context
-from bench.gate import Threshold
+from bench.formats.pytest_json import extra_info
+from bench.harness.measuring import measure
 from bench.measurement import Measurement
-from bench.measuring import measure
-from bench.pytest_json import extra_info
+from bench.verdicts import gate
+from bench.verdicts.figures import Context
+from bench.verdicts.gate import Threshold
 from genslim import artifact
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator

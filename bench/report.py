@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import junit, recipe, rows
-from bench.gate import Verdict
-from bench.markdown import markdown
+from bench.formats import junit
+from bench.formats.markdown import markdown
 from bench.measurement import Measurement
-from bench.prose import stale
+from bench.tables import prose, recipe, rows
+from bench.verdicts.gate import Verdict
 from genslim.console import Console
 from genslim.errors import UserError
 from genslim.storage import write_whole
@@ -71,12 +71,12 @@ def page(measurement: Measurement, missing: Sequence[str]) -> str:
 def facts(measurement: Measurement) -> dict[str, Any]:
     """Everything the report says, as plain JSON data with units in the names."""
     return {
-        "headline": str(rows.headline(measurement)),
+        "headline": str(prose.headline(measurement)),
         "baseline": rows.baseline_name(measurement),
         "target": str(measurement.target),
         "rows": [asdict(row) for row in rows.main_rows(measurement)],
         "runtimes": [asdict(row) for row in rows.every_row(measurement)],
-        "steps": [asdict(gain) | {"sentence": str(gain)} for gain in rows.gains(measurement)],
+        "steps": [asdict(gain) | {"sentence": str(gain)} for gain in prose.gains(measurement)],
         "refusals": [
             {"step": a.name, **asdict(refusal)}
             for a in measurement.artifacts
@@ -92,17 +92,17 @@ def facts(measurement: Measurement) -> dict[str, Any]:
 
 def show(measurement: Measurement, console: Console, missing: Sequence[str] = ()) -> None:
     """Everything on the terminal."""
-    console.heading(f"{measurement.name}: {rows.headline(measurement)}")
+    console.heading(f"{measurement.name}: {prose.headline(measurement)}")
     table = rows.main_rows(measurement)
     for keys in rows.TERMINAL:
         columns = [c for c in rows.MAIN if c.key in keys]
         console.table([c.title for c in columns], rows.cells(table, columns))
-    for gain in rows.gains(measurement):
+    for gain in prose.gains(measurement):
         console.info(str(gain))
     for artifact in measurement.artifacts:
         for refusal in artifact.refusals:
             console.info(f"{artifact.name} on {refusal.runtime} was not measured: {refusal.reason}")
     for line in rows.memory_reasons(measurement):
         console.info(line)
-    for line in [*stale(missing), *measurement.warnings]:
+    for line in [*prose.stale(missing), *measurement.warnings]:
         console.warn(line)

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.environment import environment
+from bench.harness.showing import displayed
 from bench.measurement import Artifact, Measurement, Memory, Pictures, Reading
 from bench.metrics.distribution import Yardstick
-from bench.pictures import displayed
 from bench.quality import judge
 from bench.sweep import Point
 from genslim.runtimes.base import Execution

@@ -113,13 +113,14 @@ def interleave(
     rounds: int = 30,
     seconds: float | None = None,
     on_round: Callable[[int], None] = lambda _: None,
+    seed: int = 0,
 ) -> dict[str, Samples]:
     """Time ``candidates`` in turn.
 
     Each timed call follows an untimed one of the same candidate, which wakes its threads and warms
-    its caches after its neighbour; calls shorter than 2 ms are repeated and averaged. Every round
-    has a random order, always the same on every machine: in a fixed one, or one that turns, a
-    candidate would nearly always follow the same neighbour, and a scheduler that remembers what
+    its caches after its neighbour; calls shorter than 2 ms are repeated and averaged. Every second
+    round has a random order, and the one after it the reverse: in a fixed order, or one that turns,
+    a candidate would nearly always follow the same neighbour, and a scheduler that remembers what
     ran before (on Linux, a thread that slept goes first) would favour one over another. Python's
     collection of garbage waits meanwhile.
 
@@ -128,18 +129,20 @@ def interleave(
         rounds: how many rounds at least 3.
         seconds: stop early after this time, but never before 5 rounds.
         on_round: called with the number of rounds done.
+        seed: of the orders.
 
     Returns:
         Samples of equal length for each candidate, none left out.
     """
     names = list(candidates)
-    order = random.Random(0)  # noqa: S311  not a secret
+    chance = random.Random(seed)  # noqa: S311  not a secret
     raw: dict[str, list[float]] = {name: [] for name in names}
     with without_garbage_collection():
         repeats = {name: warm_up(candidates[name]) for name in names}
         started = time.monotonic()
         for done in range(max(3, rounds)):
-            for name in order.sample(names, len(names)):
+            names = names[::-1] if done % 2 else chance.sample(names, len(names))
+            for name in names:
                 call, count = candidates[name], repeats[name]
                 call()
                 begun = time.perf_counter()
@@ -187,6 +190,7 @@ def over_openings(
             rounds=(rounds - done) // (openings - number),
             seconds=None if seconds is None else seconds / openings,
             on_round=lambda more, done=done: on_round(done + more),  # type: ignore[misc]
+            seed=number,
         )
         found = {n: found[n].then(s) for n, s in samples.items()} if found else samples
         if seconds is not None and time.monotonic() - started > seconds:

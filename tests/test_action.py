@@ -19,9 +19,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, Outcome, run_program
 
-from bench.figures import FIGURES
-from bench.gate import Threshold
+from bench.formats.verdicts import markdown
 from bench.measurement import Measurement
+from bench.verdicts.figures import FIGURES
+from bench.verdicts.gate import Threshold
 from genslim.demo import chain
 from genslim.plugins import groups
 from genslim.run import Run
@@ -250,14 +251,14 @@ def test_a_run_is_measured_reported_and_judged(run: Run, tmp_path: Path) -> None
 
 
 def test_a_long_report_and_many_thresholds_fit_a_comment(runner: Runner, tmp_path: Path) -> None:
-    from bench import gate
-    from bench.markdown import MOST
+    from bench.formats.markdown import MOST
+    from bench.verdicts import gate
 
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "report.md").write_text("x" * MOST)
     asked = [Threshold.parse(f"macs <= {n}", "03-trt") for n in range(500)]
-    (folder / "gate.md").write_text(gate.markdown(gate.judge(figures.usual(), asked)))
+    (folder / "gate.md").write_text(markdown(gate.judge(figures.usual(), asked)))
     assert "more in the log" in (folder / "gate.md").read_text()
     runner.known["steps.report.outputs.folder"] = str(folder)
     assert runner.run("summary").status == 0

@@ -16,11 +16,11 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.change import LEAST_EFFECT, LEAST_EFFECT_APART, Change, apart, exact, paired
-from bench.differences import between, unlike, within
 from bench.environment import Environment
 from bench.measurement import Artifact, Measurement, Reading
 from bench.quality import Quality
+from bench.verdicts.change import LEAST_EFFECT, LEAST_EFFECT_APART, Change, apart, exact, paired
+from bench.verdicts.differences import between, unlike, within
 from genslim.errors import UserError
 from genslim.runtimes import Execution
 from genslim.target import Target

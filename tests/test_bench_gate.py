@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.figures import FIGURES, Value, best_context, median_ranks
-from bench.gate import Threshold, configured, judge, markdown, read_file
+from bench.formats.verdicts import markdown
 from bench.measurement import Measurement
 from bench.metrics.distribution import Distribution
+from bench.verdicts.figures import FIGURES, Value, best_context, median_ranks
+from bench.verdicts.gate import Threshold, configured, judge, read_file
 from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.run import Run

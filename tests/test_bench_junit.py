@@ -12,9 +12,9 @@ import pytest
 from conftest import Cli
 from test_bench_gate import benched
 
-from bench.gate import Threshold, judge
-from bench.junit import render
+from bench.formats.junit import render
 from bench.measurement import Measurement
+from bench.verdicts.gate import Threshold, judge
 from genslim.run import Run
 
 pytest_plugins = ["pytester"]

@@ -14,16 +14,16 @@ import pytest
 from conftest import Cli
 
 from bench import environment as places
-from bench import memory as memories
-from bench import rows
-from bench.candidates import candidates_of
 from bench.environment import Environment
+from bench.harness import memory as memories
+from bench.harness.candidates import candidates_of
+from bench.harness.measuring import measure, open_all, targets
+from bench.harness.rounds import reopen, take_latencies
 from bench.measurement import Measurement, Memory, Reading
-from bench.measuring import measure, open_all, targets
-from bench.rounds import reopen, take_latencies
+from bench.plots.sweep_plot import sweep_plots
 from bench.sweep import Point, Sweep
-from bench.sweep_plot import sweep_plots
-from bench.sweep_table import markdown, sweep_reasons, sweep_table
+from bench.tables import rows
+from bench.tables.sweep_table import markdown, sweep_reasons, sweep_table
 from genslim.console import SILENT
 from genslim.errors import UserError
 from genslim.generator import Generator

@@ -7,7 +7,7 @@ from dataclasses import replace
 import figures
 import pytest
 
-from bench.markdown import MOST, fitted, markdown
+from bench.formats.markdown import MOST, fitted, markdown
 from bench.measurement import Measurement, Refusal
 
 COMMENT, SUMMARY = 65_536, 2**20

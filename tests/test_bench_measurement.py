@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bench import Measurement, measure
-from bench.candidates import Candidate, images_from
-from bench.measuring import check, targets
+from bench.harness.candidates import Candidate, images_from
+from bench.harness.measuring import check, targets
 from bench.quality import Quality, judge
 from genslim.errors import UserError
 from genslim.generator import Generator, StepRecord
@@ -204,7 +204,7 @@ def test_a_graph_that_runtimes_refuse_is_listed_with_the_reason(tiny_gan: Genera
 
 
 def test_peak_memory_of_a_fresh_process(tiny_gan: Generator, tmp_path: Path) -> None:
-    from bench.memory import peak_memory
+    from bench.harness.memory import peak_memory
 
     weights = sum(t.nbytes for t in tiny_gan.trainable().state_dict().values())
     graph = replace(tiny_gan, onnx=onnx_of(tiny_gan))
@@ -218,7 +218,7 @@ def test_peak_memory_of_a_fresh_process(tiny_gan: Generator, tmp_path: Path) -> 
 
 
 def test_memory_that_can_not_be_measured_has_a_reason(tiny_gan: Generator) -> None:
-    from bench.memory import peak_memory
+    from bench.harness.memory import peak_memory
 
     memory = peak_memory(replace(tiny_gan, onnx=b"garbage"), Target("onnxruntime", 4, 1))
     assert memory.peak_bytes is None

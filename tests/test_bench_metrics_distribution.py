@@ -25,7 +25,7 @@ from bench.metrics.distribution import (
 )
 from bench.metrics.diversity import mean_distance, pixel_diversity
 from bench.metrics.self_similarity import PATCH, STEP, self_similarity
-from bench.rows import (
+from bench.tables.rows import (
     DISTRIBUTION,
     EVERY,
     NOTHING,

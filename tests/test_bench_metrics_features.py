@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.distributions import find_yardsticks
+from bench.harness.distributions import find_yardsticks
 from bench.metrics.features import names, open_extractor, parse, pixels, resized, with_channels
 from bench.metrics.real import MOST, RealImages
 from genslim.errors import UserError

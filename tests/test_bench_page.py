@@ -12,14 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import rows
+from bench.harness.showing import choose, displayed
 from bench.measurement import Measurement
 from bench.page.gallery import LEAST, gallery
 from bench.page.latencies import latencies
 from bench.page.layers import layer_tables
-from bench.pictures import choose, coarse, difference, displayed, heat_png, webp
-from bench.plot import Point, frame_for, front, labels, latency_ticks, plot, points_of, ssim_ticks
+from bench.plots.pictures import coarse, difference, heat_png, webp
+from bench.plots.plot import (
+    Point,
+    frame_for,
+    front,
+    labels,
+    latency_ticks,
+    plot,
+    points_of,
+    ssim_ticks,
+)
 from bench.quality import Quality
+from bench.tables import rows
 from benchmarks.report import example
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_benchmark.stats import Stats
 
-from bench.pytest_json import document, stats, write
+from bench.formats.pytest_json import document, stats, write
 
 pytest_plugins = ["pytester"]
 SECONDS = st.floats(1e-6, 1e3, allow_nan=False)

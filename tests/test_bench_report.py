@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import Cli
 
-from bench import recipe, rows
 from bench.measurement import Artifact, Measurement
 from bench.page.changes import TITLES, changes
+from bench.tables import prose, recipe, rows
 from genslim.generator import Generator, StepRecord
 from genslim.run import Run
 
@@ -233,7 +233,7 @@ def test_settings_that_can_not_be(
 
 def test_a_notebook_shows_table_and_pictures(benched: Run) -> None:
     shown = load(benched)._repr_html_()
-    assert str(rows.headline(load(benched))) in shown
+    assert str(prose.headline(load(benched))) in shown
     assert shown.count("data:image/webp") == 2 * 8
     assert shown.count("data:image/png") == 8
     assert "<style" not in shown
@@ -249,7 +249,7 @@ def test_changes_are_told_step_by_step_and_in_all(benched: Run) -> None:
     ssim = table["01-prune"].ssim
     assert ssim is not None
     assert step == in_all
-    assert in_all.text == rows.signed(ssim - 1, ".4f")
+    assert in_all.text == prose.signed(ssim - 1, ".4f")
     assert in_all.tone == "worse"
     step, in_all = found["01-prune"]["Speed"]
     assert step.text == rows.times(table["01-prune"].change or 0)
@@ -258,7 +258,7 @@ def test_changes_are_told_step_by_step_and_in_all(benched: Run) -> None:
     was, now = table["01-prune"].disk_bytes, table["02-trt"].disk_bytes
     assert was is not None
     assert now is not None
-    assert disk.text == f"{rows.signed(100 * (now / was - 1), '.0f')} %"
+    assert disk.text == f"{prose.signed(100 * (now / was - 1), '.0f')} %"
     assert disk.tone == "better"
     speed, _ = found["02-trt"]["Speed"]
     assert speed.text == rows.NOTHING
@@ -276,9 +276,9 @@ def test_changes_are_told_step_by_step_and_in_all(benched: Run) -> None:
         (rows.quantity, 1_320_000, "1.32 M"),
         (rows.file_size, 388_000, "388 kB"),
         (rows.file_size, 999_999_999, "1000 MB"),
-        (rows.faster, 1.02, "as fast"),
-        (rows.faster, 0.5, "2.00× slower"),
-        (rows.faster, 12.94, "12.9× faster"),
+        (prose.faster, 1.02, "as fast"),
+        (prose.faster, 0.5, "2.00× slower"),
+        (prose.faster, 12.94, "12.9× faster"),
     ],
 )
 def test_figures_as_text(write, value, text) -> None:  # type: ignore[no-untyped-def]
@@ -292,17 +292,17 @@ def test_a_gain_names_what_changed(benched: Run) -> None:
     before = replace(
         table["00-original"], ssim=0.95, parameters=1000, runtime="torch", disk_bytes=now.disk_bytes
     )
-    said = rows.gain(now, before, "01-prune")
+    said = prose.gain(now, before, "01-prune")
     assert said.speed == "2.10× faster on openvino fp32"
     assert said.costs == ("SSIM 0.9500 to 0.9000 (−0.0500)", "params −50 %")
 
 
 def test_headline(benched: Run) -> None:
     measurement = load(benched)
-    line = str(rows.headline(measurement))
+    line = str(prose.headline(measurement))
     artifact, reading = rows.last_measured(measurement)
     assert "PyTorch eager fp32 at SSIM 0." in line
     assert line.endswith(f"({reading.runtime}, fp32, batch 4, 1 thread)")
     speedup = 1 / reading.latency.ratio_to(measurement.baseline.latency)
-    assert line.startswith(rows.faster(speedup))
+    assert line.startswith(prose.faster(speedup))
     assert isinstance(artifact, Artifact)

@@ -12,7 +12,7 @@ from genslim.errors import UserError
 from genslim.run import is_run
 
 if TYPE_CHECKING:
-    from bench.differences import Pair
+    from bench.verdicts.differences import Pair
 
 
 def compare(
@@ -55,7 +55,7 @@ def compare(
     force:
         Compare measurements of unlike environments too, all but their times.
     """
-    from bench import differences
+    from bench.verdicts import differences
 
     console = common.console()
     first = load(source)
@@ -90,7 +90,7 @@ def compare(
 
 def show(pairs: list[Pair], unlike: list[str], common: Common) -> None:
     """Tables for people, one JSON object for programs."""
-    from bench import differences
+    from bench.verdicts import differences
 
     console = common.console()
     for pair in pairs:

@@ -6,11 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from bench import gate as gates
 from bench.commands.compare import load as load_any
 from bench.commands.finding import find_run
-from bench.gate import Settings, Threshold, Verdict
+from bench.formats.verdicts import markdown
 from bench.measurement import Measurement
+from bench.verdicts import gate as gates
+from bench.verdicts.gate import Settings, Threshold, Verdict
 from genslim.command import Common
 from genslim.console import Console
 from genslim.errors import GateFailed, UserError
@@ -93,7 +94,7 @@ def gate(
     }
     if output:
         text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-        write_whole(output, text if output.suffix == ".json" else gates.markdown(verdicts))
+        write_whole(output, text if output.suffix == ".json" else markdown(verdicts))
     console.finish(facts, wrote=str(output) if output else None, following=None)
     return GateFailed.exit_status if failed else 0
 
@@ -127,7 +128,7 @@ def load(source: str | None) -> Measurement:
 
 def refuse_unlike(older: Measurement, measurement: Measurement) -> None:
     """Raise UserError where times of the two can't be compared."""
-    from bench.differences import unlike
+    from bench.verdicts.differences import unlike
 
     if lines := unlike(older, measurement):
         raise UserError(

@@ -53,7 +53,7 @@ def peers(
     import json
 
     from bench.comparison import compare
-    from bench.measuring import check
+    from bench.harness.measuring import check
     from genslim.storage import write_whole
     from genslim.target import Target
 

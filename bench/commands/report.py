@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import gate
 from bench import report as reports
 from bench.commands.finding import FOLDER, REPORT, find_run
 from bench.measurement import RECORD, Measurement
+from bench.verdicts import gate
 from genslim.command import Common
 from genslim.errors import UserError
 

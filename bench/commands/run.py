@@ -6,12 +6,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import pytest_json
 from bench import report as reports
 from bench.commands.finding import FOLDER, find_run, load_artifacts
+from bench.formats import pytest_json
 from bench.measurement import RECORD
 from bench.sweep import Sweep
-from bench.sweep_table import sweep_reasons, sweep_table
+from bench.tables.sweep_table import sweep_reasons, sweep_table
 from genslim.command import Common
 from genslim.errors import UserError
 
@@ -97,7 +97,7 @@ def run(
     if common.dry_run:
         plan(found, names, target, console)
         return
-    from bench.measuring import measure
+    from bench.harness.measuring import measure
 
     folder = Path(common.output) if common.output else found.path / FOLDER
     with nullcontext() if common.output else found.locked():
@@ -139,7 +139,7 @@ def show_sweep(measurement: Measurement, console: Console) -> None:
 
 def plan(found: Run, names: list[str] | None, target: str, console: Console) -> None:
     """Say what would be measured, and do nothing."""
-    from bench.measuring import targets
+    from bench.harness.measuring import targets
     from genslim import artifact
     from genslim.runtimes import runtime
     from genslim.signature import Signature

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import rows
 from bench.measurement import Measurement
+from bench.tables import prose, rows
 
 Tone = Literal["better", "worse", "same"]
 Figure = float | int | None
@@ -39,7 +39,7 @@ def factor(before: Figure, after: Figure) -> Change:
     if not before or not after:
         return UNKNOWN
     ratio = after / before
-    close = abs(ratio - 1) < rows.ABOUT_EQUAL
+    close = abs(ratio - 1) < prose.ABOUT_EQUAL
     return Change(rows.times(ratio), "same" if close else "better" if ratio > 1 else "worse")
 
 
@@ -50,7 +50,7 @@ def difference(before: Figure, after: Figure) -> Change:
     moved = after - before
     if abs(moved) < 5e-5:
         return Change("0", "same")
-    return Change(rows.signed(moved, ".4f"), "better" if moved > 0 else "worse")
+    return Change(prose.signed(moved, ".4f"), "better" if moved > 0 else "worse")
 
 
 def percent(before: Figure, after: Figure) -> Change:
@@ -60,7 +60,7 @@ def percent(before: Figure, after: Figure) -> Change:
     moved = 100 * (after / before - 1)
     if abs(moved) < 0.5:
         return Change("0 %", "same")
-    return Change(f"{rows.signed(moved, '.0f')} %", "better" if moved < 0 else "worse")
+    return Change(f"{prose.signed(moved, '.0f')} %", "better" if moved < 0 else "worse")
 
 
 FIGURES: tuple[tuple[str, str, Callable[[Figure, Figure], Change]], ...] = (

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench import rows
 from bench.measurement import Measurement, Pictures, Reading
 from bench.metrics.defects import NOT_FINITE
-from bench.pictures import (
+from bench.plots.pictures import (
     centre,
     coarse,
     data_uri,
@@ -18,6 +17,7 @@ from bench.pictures import (
     webp,
 )
 from bench.quality import Quality
+from bench.tables import rows
 
 MOST_BYTES = 4_200_000
 """What the pictures may take of the page; the rest is well under 5 MB with them."""

@@ -9,9 +9,9 @@ from html import escape
 
 import numpy as np
 
-from bench import rows
-from bench.measurement import Measurement, Reading
-from bench.plot import latency_ticks
+from bench.measurement import BASELINE, Measurement, Reading
+from bench.plots.plot import latency_ticks
+from bench.tables import rows
 from genslim.timing import Samples
 
 WIDTH, HEIGHT = 600, 46
@@ -69,7 +69,7 @@ def latencies(measurement: Measurement) -> Latencies:
     first = measurement.artifacts[0]
     readings = [(a.name, a.best) for a in measurement.artifacts if a.best]
     if first.best is not measurement.baseline:
-        readings.insert(0, (rows.BASELINE, measurement.baseline))
+        readings.insert(0, (BASELINE, measurement.baseline))
     every = [ms for _, reading in readings for ms in reading.latency.milliseconds]
     scale = Scale(min(every) / 1.15, max(every) * 1.15)
     ticks = latency_ticks(scale.low, scale.high)

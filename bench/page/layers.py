@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import rows
 from bench.measurement import Artifact, Measurement
+from bench.tables import rows
 
 ROUNDED = re.compile(r"(?P<layer>.+): (?P<precision>int8|fp16|bf16|fp8|int4)")
 """An entry of a step's ``changed``: ``net.3: int8``."""

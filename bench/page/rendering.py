@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from bench import recipe, rows
-from bench.measurement import Measurement
+from bench.measurement import BASELINE, Measurement
 from bench.page.changes import TITLES, changes
 from bench.page.gallery import gallery
 from bench.page.latencies import CONFIDENCE, latencies, strip
 from bench.page.layers import layer_tables
 from bench.page.stairs import stairs, tiles
 from bench.page.surroundings import surroundings
-from bench.pictures import palette_css
-from bench.plot import plot, shape
-from bench.prose import method, stale
-from bench.sweep_plot import sweep_plots
-from bench.sweep_table import sweep_reasons, sweep_table
+from bench.plots.pictures import palette_css
+from bench.plots.plot import plot, shape
+from bench.plots.sweep_plot import sweep_plots
+from bench.tables import prose, recipe, rows
+from bench.tables.sweep_table import sweep_reasons, sweep_table
 
 if TYPE_CHECKING:
     import jinja2
@@ -38,7 +37,7 @@ def render(measurement: Measurement, missing: Sequence[str] = ()) -> str:
     """
     original = measurement.artifacts[0]
     last, reading = rows.last_measured(measurement)
-    baseline = rows.row(measurement, original, measurement.baseline, rows.BASELINE)
+    baseline = rows.row(measurement, original, measurement.baseline, BASELINE)
     samples = [v for _, r in measurement.all_readings() for v in r.latency.milliseconds]
     low, high = min(samples), max(samples)
     spread = rows.distribution_rows(measurement)
@@ -51,9 +50,9 @@ def render(measurement: Measurement, missing: Sequence[str] = ()) -> str:
             policy=policy(script),
             style=together(STYLES),
             script=script,
-            headline=rows.headline(measurement),
+            headline=prose.headline(measurement),
             baseline_name=rows.baseline_name(measurement),
-            warnings=[*stale(missing), *measurement.warnings],
+            warnings=[*prose.stale(missing), *measurement.warnings],
             tiles=tiles(baseline, rows.row(measurement, last, reading, last.name)),
             gallery=gallery(measurement),
             heat_css=palette_css(),
@@ -85,7 +84,7 @@ def render(measurement: Measurement, missing: Sequence[str] = ()) -> str:
             refusals=[(a.name, r) for a in measurement.artifacts for r in a.refusals],
             memory_reasons=rows.memory_reasons(measurement),
             commands=recipe.commands(measurement),
-            method=method(measurement),
+            method=prose.method(measurement),
             surroundings=surroundings(measurement),
         )
     )
@@ -97,7 +96,7 @@ def notebook(measurement: Measurement) -> str:
         templates()
         .get_template("notebook.html.j2")
         .render(
-            headline=rows.headline(measurement),
+            headline=prose.headline(measurement),
             main=rows.MAIN,
             main_rows=rows.main_rows(measurement),
             gallery=gallery(measurement),

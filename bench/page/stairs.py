@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench import recipe, rows
 from bench.measurement import Artifact, Measurement
+from bench.tables import prose, recipe, rows
 
 TILES = (
     ("latency_ms", "Latency a batch"),
@@ -44,7 +44,7 @@ def tiles(before: rows.Row, after: rows.Row) -> list[Tile]:
 class Stair:
     """One step of the way: its gain, how far it brought, and what it did."""
 
-    gain: rows.Gain | None
+    gain: prose.Gain | None
     name: str
     speedup: float | None
     share: float
@@ -62,7 +62,7 @@ class Stair:
 def stairs(measurement: Measurement) -> list[Stair]:
     """The baseline and every step after it."""
     table = rows.main_rows(measurement)
-    gained = rows.gains(measurement)
+    gained = prose.gains(measurement)
     artifacts: list[Artifact | None] = [None] * (len(table) - len(measurement.artifacts))
     artifacts += measurement.artifacts
     sentences = [None] * (len(table) - len(gained)) + gained

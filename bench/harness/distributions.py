@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate, images_from
+from bench.harness.candidates import Candidate, images_from
 from bench.measurement import Artifact
 from bench.metrics.distribution import Yardstick
 from genslim.errors import UserError

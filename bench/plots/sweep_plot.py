@@ -1,6 +1,6 @@
 """Throughput against batch as SVG: a panel for each number of threads, a line for each artifact.
 
-In the style of :mod:`bench.plot`, and with its classes, so that it takes the page's fonts and
+In the style of :mod:`bench.plots.plot`, and with its classes, so that it takes the page's fonts and
 colours. Both scales are logarithmic, where twice the batch and twice the speed are as far apart
 everywhere: a line that rises by as much as it goes to the right gains in full from the batch.
 """
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bench.plot import latency_ticks, line, shape, text
-from bench.rows import in_words, significant
+from bench.plots.plot import latency_ticks, line, shape, text
 from bench.sweep import Point
+from bench.tables.rows import in_words, significant
 
 LABEL_HEIGHT = 16
 """Pixels from one name to the next."""

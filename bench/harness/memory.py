@@ -1,8 +1,8 @@
 """Peak memory and cold start of a fresh process that opens an artifact and makes one batch.
 
-The process is ``python -m bench.memory JOB``, where JOB is a JSON file. For ONNX Runtime and
-OpenVINO it reads the graph and the signature alone and never imports torch, as a deployment would
-not; for PyTorch it loads the artifact. The figure is the greatest resident size of the whole
+The process is ``python -m bench.harness.memory JOB``, where JOB is a JSON file. For ONNX Runtime
+and OpenVINO it reads the graph and the signature alone and never imports torch, as a deployment
+would not; for PyTorch it loads the artifact. The figure is the greatest resident size of the whole
 process: the interpreter, the libraries, the weights, the activations. (ONNX Runtime's figure
 includes some 10 MB for the ``onnx`` package, which tells what precision the graph is in.)
 
@@ -55,7 +55,7 @@ def peak_memory(generator: Generator, target: Target) -> Memory:
             job.write_text(json.dumps(job_of(generator, target, Path(folder))), encoding="utf-8")
             # -P: a folder called "bench" where the user works must not be taken for this package.
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "bench.memory", str(job)],
+                [sys.executable, "-P", "-m", "bench.harness.memory", str(job)],
                 capture_output=True,
                 text=True,
                 timeout=MOST_SECONDS,

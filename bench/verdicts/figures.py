@@ -163,10 +163,10 @@ def memory_bytes(context: Context) -> Value | None:
 
 
 def latency_change(context: Context) -> Value | None:
-    """This latency ratio by the one in the older run; see :func:`bench.change.apart`."""
+    """This latency ratio by the one in the older run; see :func:`bench.verdicts.change.apart`."""
     if context.base is None:
         return None
-    from bench.change import apart
+    from bench.verdicts.change import apart
 
     base, control = context.base.reading, context.base.measurement.baseline
     found = apart(

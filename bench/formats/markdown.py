@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bench import recipe, rows
 from bench.measurement import Measurement
-from bench.prose import method, stale
+from bench.tables import prose, recipe, rows
 
 MOST = 60_000
 """Characters of a report. What GitHub counts is no more: a comment's limit is 65,536."""
@@ -67,9 +66,9 @@ def markdown(measurement: Measurement, missing: Sequence[str] = (), *, most: int
     """
     environment = measurement.environment
     libraries = ", ".join(f"{name} {v}" for name, v in environment.libraries.items())
-    warnings = [*stale(missing), *measurement.warnings]
+    warnings = [*prose.stale(missing), *measurement.warnings]
     parts = [
-        Part((f"## {escape(measurement.name)}: {rows.headline(measurement)}",), after="\n\n"),
+        Part((f"## {escape(measurement.name)}: {prose.headline(measurement)}",), after="\n\n"),
         Part(tuple(f"> [!WARNING]\n> {line}\n" for line in cut(warnings)), after="\n"),
         Part(table(rows.main_rows(measurement), rows.MAIN), after="\n\n"),
         Part(tuple(cut(gains(measurement))), after="\n\n"),
@@ -87,7 +86,7 @@ def markdown(measurement: Measurement, missing: Sequence[str] = (), *, most: int
             after="\n\n</details>\n\n",
         ),
         Commands(tuple(cut(recipe.commands(measurement))), before="```sh\n", after="\n```\n\n"),
-        Part((method(measurement),), after="\n\n"),
+        Part((prose.method(measurement),), after="\n\n"),
         Part(
             tuple(
                 cut(
@@ -123,7 +122,8 @@ def cut(lines: Iterable[str]) -> list[str]:
 def gains(measurement: Measurement) -> list[str]:
     """What each step gained and cost, as a list."""
     return [
-        f"- **{escape(g.step)}**: {'; '.join((g.speed, *g.costs))}" for g in rows.gains(measurement)
+        f"- **{escape(g.step)}**: {'; '.join((g.speed, *g.costs))}"
+        for g in prose.gains(measurement)
     ]
 
 

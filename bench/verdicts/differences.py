@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.change import Change, apart, exact, paired
-from bench.figures import FIGURES, Context, Figure, number
 from bench.measurement import Artifact, Measurement, Reading
-from bench.rows import NOTHING
+from bench.tables.rows import NOTHING
+from bench.verdicts.change import Change, apart, exact, paired
+from bench.verdicts.figures import FIGURES, Context, Figure, number
 from genslim.errors import UserError
 
 RESOLUTION = 1e-5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.rows import NOTHING, in_words, significant
 from bench.sweep import Point
+from bench.tables.rows import NOTHING, in_words, significant
 
 
 def sweep_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:

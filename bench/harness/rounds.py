@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate
+from bench.harness.candidates import Candidate
 from genslim.console import Console
 from genslim.timing import Samples, over_openings
 

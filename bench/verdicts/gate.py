@@ -12,14 +12,13 @@ import math
 import operator
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.figures import FIGURES, Context, Figure, Value, number
-from bench.markdown import Part, escape, fitted
 from bench.measurement import Artifact, Measurement
+from bench.verdicts.figures import FIGURES, Context, Figure, Value, number
 from genslim.errors import UserError
 
 OPERATORS = {
@@ -33,8 +32,6 @@ POINTS = {"lower": "<=", "higher": ">="}
 EXPRESSION = re.compile(r"\s*(\w+)\s*([<>=!]+)\s*(\S+)\s*")
 TABLE = "tool.genslim.gate"
 PROJECT = "pyproject.toml"
-MOST, MOST_CELL = 4_000, 500
-"""Characters of the table for a pull request, and of a cell of it."""
 
 Outcome = Literal["passed", "failed", "undecided"]
 
@@ -294,16 +291,3 @@ def configured(folder: Path | None = None) -> Settings:
         if (place / PROJECT).is_file():
             return read_file(place / PROJECT)
     return Settings()
-
-
-def markdown(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a table that fits beside a report, the failed first; empty without any."""
-    if not verdicts:
-        return ""
-    marks = {"failed": "❌ failed", "undecided": "⚠️ undecided", "passed": "✅ passed"}
-    ordered = sorted(verdicts, key=lambda verdict: list(marks).index(verdict.outcome))
-    lines = ["| Artifact | Threshold | Outcome | Reason |", "| --- | --- | --- | --- |"]
-    for v in ordered:
-        cells = (v.artifact, v.threshold.text, marks[v.outcome], v.reason)
-        lines.append("| " + " | ".join(escape(cell)[:MOST_CELL] for cell in cells) + " |")
-    return fitted([Part(tuple(lines), after="\n", elsewhere="in the log")], MOST)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate, candidates_of, images_from
-from bench.distributions import find_yardsticks, take_distributions
 from bench.environment import environment
+from bench.harness.candidates import Candidate, candidates_of, images_from
+from bench.harness.distributions import find_yardsticks, take_distributions
+from bench.harness.memory import peak_memory
+from bench.harness.rounds import take_latencies
+from bench.harness.showing import choose, displayed
+from bench.harness.sweeping import take_sweep
 from bench.measurement import Artifact, Measurement, Pictures, Reading
-from bench.memory import peak_memory
-from bench.pictures import choose, displayed
 from bench.quality import judge
-from bench.rounds import take_latencies
 from bench.sweep import Point, Sweep
-from bench.sweeping import take_sweep
 from genslim.console import SILENT, Console
 from genslim.errors import UserError
 from genslim.generator import Generator

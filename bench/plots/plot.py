@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from bench.measurement import Measurement
-from bench.rows import every_row, milliseconds
+from bench.tables.rows import every_row, milliseconds
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from bench.figures import best_context, known, number
-from bench.gate import Verdict
 from bench.measurement import Artifact, Measurement
+from bench.verdicts.figures import best_context, known, number
+from bench.verdicts.gate import Verdict
 
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 has no way to write."""

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Context, known
 from bench.measurement import Artifact, Measurement, Reading
+from bench.verdicts.figures import Context, known
 from genslim.storage import write_whole
 
 FILE = "pytest-benchmark.json"

@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate
-from bench.measurement import Artifact, Refusal
-from bench.rows import BASELINE
+from bench.harness.candidates import Candidate
+from bench.measurement import BASELINE, Artifact, Refusal
 from bench.sweep import Point, Sweep
 from genslim.console import Console
 from genslim.inputs import Inputs

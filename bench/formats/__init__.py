@@ -1,0 +1,1 @@
+"""A measurement as files for other programs, a format each."""

@@ -1,0 +1,1 @@
+"""What is drawn of a measurement: curves as SVG, pictures as files."""
