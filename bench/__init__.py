@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bench.harness.measuring import measure
     from bench.measurement import Measurement
 
-PLACES = {"measure": "measuring", "Measurement": "measurement"}
+PLACES = {"measure": "harness.measuring", "Measurement": "measurement"}
 """Where each public name lives."""
 
 __all__ = ["Measurement", "measure"]

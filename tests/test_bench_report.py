@@ -302,7 +302,9 @@ def test_headline(benched: Run) -> None:
     line = str(prose.headline(measurement))
     artifact, reading = rows.last_measured(measurement)
     assert "PyTorch eager fp32 at SSIM 0." in line
-    assert line.endswith(f"({reading.runtime}, fp32, batch 4, 1 thread)")
+    assert f"({reading.runtime}, fp32, batch 4, 1 thread; " in line
     speedup = 1 / reading.latency.ratio_to(measurement.baseline.latency)
+    low, high = reading.latency.ratio_interval(measurement.baseline.latency)
+    assert line.endswith(f"; {rows.times_between((1 / high, 1 / low))} in 95 %)")
     assert line.startswith(prose.faster(speedup))
     assert isinstance(artifact, Artifact)
