@@ -31,6 +31,8 @@ VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD"),
 )
 """They tell libraries how many threads to use, where, and which instructions."""
+WATCHED = 0.5
+"""Seconds in which other programs are watched."""
 PATIENCE = 10
 """Seconds that another program gets to answer."""
 
@@ -58,7 +60,7 @@ class Environment:
     turbo: bool | None = None
     """Whether the clock may exceed its base."""
     load: float | None = None
-    """Programs that wanted a core before the measurement began, the mean of a minute."""
+    """Cores at work with something else when the measurement began."""
     gpu: str | None = None
     """Name of the first GPU."""
     gpu_driver: str | None = None
@@ -126,7 +128,7 @@ def environment() -> Environment:
         cpu_flags=cpu_flags(),
         governor=first_line(CPU_DEVICES / "cpu0/cpufreq/scaling_governor"),
         turbo=turbo(),
-        load=load_average(),
+        load=busy_cores(),
         gpu=gpu,
         gpu_driver=driver,
         thread_variables={n: os.environ[n] for n in VARIABLES if n in os.environ},
@@ -173,12 +175,18 @@ def turbo() -> bool | None:
     return None
 
 
-def load_average() -> float | None:
-    """Of the last minute."""
+def busy_cores() -> float | None:
+    """How many cores are at work while this process waits; None where nobody tells.
+
+    Not the system's load average, which remembers for a minute what made the artifacts.
+    """
+    import psutil
+
     try:
-        return round(os.getloadavg()[0], 2)
-    except (OSError, AttributeError):  # Windows has none
+        shares: list[float] = psutil.cpu_percent(interval=WATCHED, percpu=True)
+    except (OSError, NotImplementedError):
         return None
+    return round(sum(shares) / 100, 2)
 
 
 def first_line(path: Path) -> str | None:

@@ -171,7 +171,7 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"{results['rounds']} rounds in {results['openings']} openings of `{results['source']}` on "
         f"{results['target']}, while another process kept one of {place['cores']} cores busy; "
-        f"the machine's load was {place['load']} before that. {place['cpu']}, "
+        f"{place['load']} cores were at work before that. {place['cpu']}, "
         f"{' '.join(place['cpu_flags'])}, {place['system']}, {place['date']}.",
         "",
         *TRIED,

@@ -260,7 +260,7 @@ def test_what_to_distrust_comes_with_what_to_do(measured: Measurement) -> None:
     steady = tuple(10 + 0.1 * (n % 3) for n in range(30))
     sound = with_latencies(measured, steady, steady)
     busy = replace(sound, environment=replace(HERE, load=3.4))
-    assert re.search(r"busy .*load 3.4.*close other programs", *busy.warnings)
+    assert re.search(r"busy .*3.4 cores at work.*close other programs", *busy.warnings)
     crowded = replace(sound, target=replace(sound.target, threads=4))
     assert re.search(r"4 threads share 2 physical cores; .*threads=2", *crowded.warnings)
     short = replace(sound, rounds_asked=100)

@@ -23,7 +23,7 @@ def surroundings(measurement: Measurement) -> list[tuple[str, str]]:
         ("Processor", f"{where.cpu}, {cores}"),
         ("Instructions", ", ".join(where.cpu_flags)),
         ("Clock", ", ".join(clock)),
-        ("Load before", "" if where.load is None else f"{where.load:.2f}"),
+        ("Cores busy before", "" if where.load is None else f"{where.load:.2f}"),
         ("GPU", ", driver ".join(filter(None, (where.gpu, where.gpu_driver)))),
         ("System", f"{where.system}, Python {where.python}"),
         ("Libraries", libraries),

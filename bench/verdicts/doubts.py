@@ -21,7 +21,7 @@ DRIFT = 1.25
 FEWEST_TO_DRIFT = 15
 """Rounds: fewer have no thirds worth comparing."""
 IDLE_LOAD = 0.5
-"""A machine whose mean load is more than this was doing something else."""
+"""Cores: a machine with more than this at work was doing something else."""
 
 
 def doubts(measurement: Measurement) -> list[str]:
@@ -62,8 +62,8 @@ def doubts_of_times(measurement: Measurement) -> Iterator[str]:
     place, rounds, asked = measurement.environment, measurement.rounds, measurement.rounds_asked
     if place.load is not None and place.load > IDLE_LOAD:
         yield (
-            f"the machine was busy before the measurement began (load {place.load:g}); close other "
-            "programs, and measure again"
+            f"the machine was busy before the measurement began ({place.load:g} cores at work); "
+            "close other programs, and measure again"
         )
     threads = measurement.target.threads
     if place.physical_cores is not None and threads and threads > place.physical_cores:
