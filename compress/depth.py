@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -24,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compress.blockwise import shapes_seen
 from compress.observation import PRODUCTS
+from compress.patterns import matching
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -152,12 +152,6 @@ def blocks_of(module: nn.Module, generator: Generator) -> list[str]:
     one = Inputs(generator.signature, "calibration").draw(1)
     seen = shapes_seen(module, names, generator, one)
     return [name for name in names if name in seen and seen[name][0] == seen[name][1]]
-
-
-def matching(module: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """The modules whose names match a pattern."""
-    names = [name for name, _ in module.named_modules() if name]
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
 
 
 def inside(name: str, block: str) -> bool:

@@ -56,6 +56,8 @@ class Prune(Step):
 
     def check(self, generator: Generator) -> None:
         """Check the ratio, the rounding, the patterns and the time."""
+        from compress.patterns import check_patterns
+
         if not 0 < self.ratio < 1:
             raise UserError(f"ratio {self.ratio} is not between 0 and 1", hint="try --ratio 0.5")
         if self.min_ssim is not None and not 0 < self.min_ssim < 1:
@@ -70,18 +72,8 @@ class Prune(Step):
             raise UserError(f"steps {self.steps} is less than 1", hint="or use --recover none")
         if self.blocks is not None and not 0 <= self.blocks <= 1:
             raise UserError(f"blocks {self.blocks} is no share", hint="try --blocks 0.5")
-        self.check_patterns(generator)
+        check_patterns(generator.trainable(), self.keep, "layer")
         super().check(generator)
-
-    def check_patterns(self, generator: Generator) -> None:
-        """Check that every pattern of layers to keep names one."""
-        from fnmatch import filter as matching
-
-        names = [name for name, _ in generator.trainable().named_modules() if name]
-        for pattern in self.keep:
-            if not matching(names, pattern):
-                shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-                raise UserError(f"no layer matches {pattern!r}", hint=f"there are {shown}")
 
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Cut, then recover."""

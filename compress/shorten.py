@@ -41,7 +41,7 @@ class Shorten(Step):
 
     def check(self, generator: Generator) -> None:
         """Check the ratio, the time and the patterns."""
-        from compress.depth import matching
+        from compress.patterns import check_patterns
 
         if not 0 < self.ratio < 1:
             raise UserError(f"ratio {self.ratio} is not between 0 and 1", hint="try --ratio 0.3")
@@ -49,11 +49,7 @@ class Shorten(Step):
             raise UserError(
                 "distillation needs seconds, or steps, above 0", hint="or use --recover none"
             )
-        module = generator.trainable()
-        for pattern in self.keep:
-            if not matching(module, [pattern]):
-                shown = ", ".join(name for name, _ in list(module.named_modules())[1:9])
-                raise UserError(f"no module matches {pattern!r}", hint=f"there are {shown}, …")
+        check_patterns(generator.trainable(), self.keep, "module")
         super().check(generator)
 
     def apply(self, generator: Generator, console: Console) -> Outcome:

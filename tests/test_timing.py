@@ -123,31 +123,28 @@ def test_garbage_waits_and_is_collected_again_afterwards(monkeypatch: pytest.Mon
     assert gc.isenabled()
 
 
-def test_warm_up_goes_on_while_calls_become_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+def warm_up_calls(monkeypatch: pytest.MonkeyPatch, latencies: list[float]) -> int:
+    """How many calls a warm-up makes; after ``latencies`` all take as long as the last of them."""
     clock = Clock(monkeypatch)
-    latencies = iter([0.1 * 0.9**n for n in range(12)] + [0.1 * 0.9**11] * 100)
+    rest = iter(latencies + latencies[-1:] * 100)
     made = 0
 
     def call() -> None:
         nonlocal made
         made += 1
-        clock.now += next(latencies)
+        clock.now += next(rest)
 
     warm_up(call, most_seconds=60)
+    return made
+
+
+def test_warm_up_goes_on_while_calls_become_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = warm_up_calls(monkeypatch, [0.1 * 0.9**n for n in range(12)])
     assert made == 12 + timing.STEADY_CALLS
 
 
 def test_one_slow_call_does_not_end_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    latencies = iter([0.1, 0.3, 0.3, 0.05, 0.3, 0.02, *[0.02] * 100])
-    made = 0
-
-    def call() -> None:
-        nonlocal made
-        made += 1
-        clock.now += next(latencies)
-
-    warm_up(call, most_seconds=60)
+    made = warm_up_calls(monkeypatch, [0.1, 0.3, 0.3, 0.05, 0.3, 0.02])
     assert made == 6 + timing.STEADY_CALLS
 
 
