@@ -13,31 +13,18 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-PACKAGES = {
-    "skimage": "data",
-    "sklearn": "datasets/images",
-    "matplotlib": "mpl-data/sample_data",
-}
-"""Where in a package its images lie."""
-LEFT_OUT = {"motorcycle_right.png", "chessboard_GRAY.png", "microaneurysms.png"}
-"""The same as another, or too small for the crops."""
-SUFFIXES = {".png", ".jpg"}
+from generators.data.photos import PACKAGES, shipped_images
 
 
 def collect(folder: Path) -> list[Path]:
     """Copy the images of the packages that are installed to ``folder``; the new paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for package, inside in PACKAGES.items():
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
             raise SystemExit(
                 f"{package} ships images and is not installed: pip install genslim[dev]"
             )
-        for path in sorted((Path(spec.origin).parent / inside).iterdir()):
-            if path.suffix in SUFFIXES and path.name not in LEFT_OUT:
-                made.append(Path(shutil.copy(path, folder)))
-    return made
+    return [Path(shutil.copy(path, folder)) for path in shipped_images()]
 
 
 def main() -> None:

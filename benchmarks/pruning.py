@@ -140,11 +140,11 @@ def ssims(ours: Tensor, theirs: Tensor, range_of: tuple[float, float]) -> dict[s
 
 def recognised(generator: Generator) -> float:
     """The share of 2,000 samples that the shipped classifier is sure of."""
-    from generators.recognition import recognise_samples
-    from generators.shipped import load_shipped
+    from generators.catalogue import entry
+    from generators.judging.recognition import recognise_samples
 
     assert generator.module is not None
-    judge = load_shipped("digit-classifier")
+    judge = entry("digit-classifier").load()
     found = recognise_samples(judge, generator.module, generator.signature)
     return round(found["recognised"], 4)
 

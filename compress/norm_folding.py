@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from compress.followers import Followers, names_of
 from genslim.generator import Generator, run_module
+from genslim.onnx_model import load_model
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
@@ -51,6 +54,32 @@ def without_batch_norms(module: nn.Module, generator: Generator) -> tuple[nn.Mod
             result.set_submodule(name, layer, strict=True)
             result.set_submodule(norm, following, strict=True)
     return result, folded
+
+
+def folded(graph: bytes) -> bytes:
+    """An ONNX graph whose batch norms are part of the layers before them, as far as ONNX Runtime
+    folds them; the same graph where it has none.
+    """
+    import onnx
+    import onnxruntime
+
+    model = load_model(graph)
+    if all(node.op_type != "BatchNormalization" for node in model.graph.node):
+        return graph
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Operators of ONNX alone, for every runtime.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="genslim-") as folder:
+        place = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(place)
+        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        result = onnx.load(place)
+    used = {node.domain for node in result.graph.node}
+    domains = [entry for entry in result.opset_import if entry.domain in used]
+    del result.opset_import[:]
+    result.opset_import.extend(domains)
+    return result.SerializeToString()
 
 
 def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:

@@ -79,13 +79,25 @@ class Quantize(Step):
             raise UserError(
                 "PyTorch runs no Q/DQ graph", hint="name a runtime that does: --target openvino"
             )
-        generator.trainable()  # refuses graphs
-        if str(generator.dtype) != "torch.float32":
-            raise UserError(
-                f"{generator.label} is {generator.dtype} already",
-                hint="name an artifact from before",
-            )
+        self.check_float(generator)
         super().check(generator)
+
+    def check_float(self, generator: Generator) -> None:
+        """Raise UserError where there is nothing in fp32 to quantize: a module, or a graph."""
+        from genslim.onnx_model import float_type, load_model
+
+        graph, kind = generator.onnx, str(generator.dtype).removeprefix("torch.")
+        if generator.module is None and graph is not None:
+            kind = float_type(graph)
+            if any(node.op_type == "QuantizeLinear" for node in load_model(graph).graph.node):
+                kind = "int8"
+        elif graph is not None or generator.module is None:
+            generator.trainable()  # refuses files alone
+        if kind != "float32":
+            raise UserError(
+                f"{generator.label} is {kind} already",
+                hint="name an artifact or a file from before",
+            )
 
     def apply(self, generator: Generator, console: Console) -> Outcome:
         """Quantize."""

@@ -21,7 +21,7 @@ from export.parity import Parity, measure
 from genslim.console import SILENT, Console
 from genslim.errors import GateFailed, UserError
 from genslim.generator import Generator, StepRecord
-from genslim.signature import BATCH
+from genslim.signature import BATCH, Signature
 from genslim.storage import write_errors, write_whole
 
 Kind = Literal["fp32", "fp16", "int8"]
@@ -125,11 +125,9 @@ class Exporter(ABC):
         self.check(generator)
         started = time.monotonic()
         product = self.produce(generator, folder, console)
-        # A batch of any size is run in parts; other sides are as the files have them.
-        sides = {name: size for name, size in product.fixed.items() if name != BATCH}
         bare = Generator(
             generator.name,
-            generator.signature.with_sides(sides),
+            as_exported(generator.signature, product.fixed),
             generator.source,
             onnx=product.onnx,
             files=product.files,
@@ -267,6 +265,14 @@ class Exporter(ABC):
             else path.with_suffix(Path(name).suffix)
             for name in names
         }
+
+
+def as_exported(signature: Signature, fixed: Mapping[str, int]) -> Signature:
+    """The signature of files in which some sides have one size.
+
+    The batch is not among them: one of any size is run in parts.
+    """
+    return signature.with_sides({name: size for name, size in fixed.items() if name != BATCH})
 
 
 def show(parity: Parity, allowed: float, console: Console) -> None:

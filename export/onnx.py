@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from export.exporter import Exporter, Product
+from export.exporter import Exporter, Product, as_exported
 from export.graph import beyond_half, graph_of, kind_of
 from export.opset import at_opset, check_opset, check_runs
 from genslim.artifact import installed
@@ -18,7 +18,8 @@ from genslim.generator import Generator
 from genslim.onnx_graph import onnx_of
 from genslim.onnx_model import fixed_sides, load_model
 from genslim.quiet import quiet
-from genslim.signature import BATCH, Images, Signature
+from genslim.signature import BATCH, Holes, Input, Prior, Signature
+from genslim.sources.exported import LICENCE, SIGNATURE, text_of
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +61,7 @@ class Onnx(Exporter):
             **metadata(generator),
             **sides(generator.signature.with_sides(fixed)),
             "precision": kind,
+            SIGNATURE: text_of(as_exported(generator.signature, fixed)),
         }
         onnx.helper.set_model_props(model, facts)
         onnx.checker.check_model(model, full_check=True)
@@ -169,15 +171,26 @@ def metadata(generator: Generator) -> dict[str, str]:
         "value_range": f"{low:g} {high:g}",
     }
     for spec in signature.inputs:
-        if isinstance(spec.draw, Images):
-            facts[f"input.{spec.name}"] = "image, 0 1"
-        else:
-            facts[f"input.{spec.name}"] = f"{spec.draw.kind} {spec.draw.scale:g}"
+        facts[f"input.{spec.name}"] = described(spec)
     if (scale := enlargement(signature)) is not None:
         facts["scale"] = str(scale)
     if licence := generator.source.get("licence"):
-        facts["model_license"] = str(licence)  # the key that the ONNX specification has for it
+        facts[LICENCE] = str(licence)
     return facts
+
+
+def described(spec: Input) -> str:
+    """What an input is, and how noisy it may be."""
+    if spec.pictured:
+        what = "image, 0 1"
+    elif isinstance(spec.draw, Prior):
+        what = f"{spec.draw.kind} {spec.draw.scale:g}"
+    elif isinstance(spec.draw, Holes):
+        what = "mask, 1 where the image is missing, else 0"
+    else:
+        what = "tokens"
+    least, most = spec.noise
+    return f"{what}, with Gaussian noise {least:g} to {most:g}" if most > 0 else what
 
 
 def sides(signature: Signature) -> dict[str, str]:
@@ -194,7 +207,7 @@ def sides(signature: Signature) -> dict[str, str]:
 def enlargement(signature: Signature) -> int | None:
     """How many times as high and wide as the input the images are, where the input is an image."""
     for spec in signature.inputs:
-        if isinstance(spec.draw, Images) and len(spec.shape) == 4:
+        if spec.pictured and len(spec.shape) == 4:
             taken, made = spec.shape[2], signature.images.shape[2]
             if isinstance(taken, int) and isinstance(made, int):
                 return made // taken

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from export.exporter import Exporter, Product
+from export.exporter import Exporter, Product, as_exported
 from export.graph import graph_of, kind_of
 from export.onnx import metadata
 from genslim.console import Console
@@ -15,6 +15,7 @@ from genslim.generator import Generator
 from genslim.onnx_model import fixed_sides
 from genslim.runtimes import runtime
 from genslim.signs import for_openvino
+from genslim.sources.exported import SECTION, SIGNATURE, text_of
 from genslim.storage import write_errors
 
 
@@ -48,8 +49,10 @@ class OpenVino(Exporter):
                 f"OpenVINO can't read the graph: {lines[-1][:200] if lines else error}",
                 hint="it may lack an operator: try export onnx and ONNX Runtime",
             ) from error
-        for key, value in metadata(generator).items():
-            model.set_rt_info(value, ["genslim", key])
+        fixed = fixed_sides(graph, generator.signature)
+        told = {SIGNATURE: text_of(as_exported(generator.signature, fixed))}
+        for key, value in {**metadata(generator), **told}.items():
+            model.set_rt_info(value, [SECTION, key])
         with write_errors(folder):
             openvino.save_model(
                 model, folder / "model.xml", compress_to_fp16=self.precision == "fp16"
@@ -59,6 +62,6 @@ class OpenVino(Exporter):
             "fp16" if kind == "fp32" and self.precision == "fp16" else kind,
             files=files,
             judged_on="openvino",
-            fixed=fixed_sides(graph, generator.signature),
+            fixed=fixed,
             figures={"bytes": sum(file.stat().st_size for file in files.values())},
         )

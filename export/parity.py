@@ -19,7 +19,7 @@ from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.metrics import SSIM_WINDOW, compare
 from genslim.runtimes import Session, runtime
-from genslim.signature import BATCH, Images, Signature
+from genslim.signature import BATCH, Signature
 from genslim.target import Target
 
 LATENT_BATCHES = (1, 3, 16)
@@ -168,7 +168,7 @@ def compare_on(
 
 def shapes(signature: Signature) -> list[tuple[Signature, int]]:
     """Signatures with the sizes to try, and the batch to try each at: three or more."""
-    images = any(isinstance(spec.draw, Images) for spec in signature.inputs)
+    images = signature.takes_images
     tried = [(signature, batch) for batch in (IMAGE_BATCHES if images else LATENT_BATCHES)]
     other = other_sizes(signature)
     if other:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from export.engine.building import MEBIBYTE, Built, Settings, build
 from export.engine.layers import Engine, inspected, listed
-from export.exporter import Exporter, Product
+from export.exporter import Exporter, Product, as_exported
 from export.graph import beyond_half, graph_of, kind_of
 from genslim.console import Console
 from genslim.errors import UserError
@@ -27,6 +27,7 @@ from genslim.onnx_model import fixed_sides, load_model
 from genslim.runtimes.tensorrt import ENGINE, find_tensorrt, load_engine
 from genslim.runtimes.tensorrt import TensorRt as Runtime
 from genslim.signs import signed
+from genslim.sources.exported import ENGINE_FACTS, engine_facts
 from genslim.storage import write_whole
 from genslim.target import Target
 
@@ -43,7 +44,10 @@ RUNS = 50
 
 @dataclass(frozen=True)
 class TensorRt(Exporter):
-    """``engine.plan``. On a machine without a GPU it is built, not run."""
+    """``engine.plan``, and ``engine.json`` with its signature.
+
+    On a machine without a GPU it is built, not run.
+    """
 
     name: ClassVar[str] = "trt"
     suffixes: ClassVar[tuple[str, ...]] = (".plan", ".engine", ".trt")
@@ -98,6 +102,13 @@ class TensorRt(Exporter):
         seconds = round(time.monotonic() - started, 1)
         write_whole(folder / ENGINE, built.plan)
         library = f"{trt.__name__} {trt.__version__}"
+        fixed = fixed_sides(graph, generator.signature)
+        facts = engine_facts(
+            as_exported(generator.signature, fixed),
+            {"library": library, "profile": built.profile},
+            str(generator.source.get("licence", "")),
+        )
+        write_whole(folder / ENGINE_FACTS, facts)
         why_not = Runtime().missing()
         engine = built.engine
         if why_not is None:
@@ -134,10 +145,10 @@ class TensorRt(Exporter):
             judged, judged_on = replace(generator, onnx=graph, module=None, files={}), "onnxruntime"
         return Product(
             kind,
-            files={ENGINE: folder / ENGINE},
+            files={name: folder / name for name in (ENGINE, ENGINE_FACTS)},
             judged=judged,
             judged_on=judged_on,
-            fixed=fixed_sides(graph, generator.signature),
+            fixed=fixed,
             figures=figures,
             failures=[
                 *(

@@ -45,6 +45,7 @@ from genslim.errors import UserError
 from genslim.generator import Generator, StepRecord
 from genslim.onnx_model import load_model
 from genslim.runtimes.tensorrt import ENGINE
+from genslim.sources.exported import SIGNATURE
 from genslim.storage import write_errors, write_whole
 
 IR = "model.xml"
@@ -352,6 +353,7 @@ def facts_of(generator: Generator, product: Product) -> dict[str, str]:
     facts = metadata(generator)
     if product.onnx is not None:
         facts |= {entry.key: entry.value for entry in load_model(product.onnx).metadata_props}
+        facts.pop(SIGNATURE, None)  # the configuration says itself what goes in and comes out
     if ENGINE in product.files:
         facts |= engine_facts(engine_report(generator))
     return facts

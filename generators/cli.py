@@ -10,6 +10,11 @@ generators = Group(
     (
         Command("list", "what there is, and how good it is", "generators.commands:list_entries"),
         Command("train", "train one, and keep its weights", "generators.commands:train"),
-        Command("sample", "draw samples and write a sheet", "generators.commands:sample"),
+        Command(
+            "sample",
+            "draw samples, and write them as PNG files or a sheet",
+            "generators.commands:sample",
+            epilogue="generators sample dcgan-mnist --n 10000 --runtime openvino -o samples/",
+        ),
     ),
 )

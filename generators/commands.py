@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from genslim.console import Console
 from genslim.errors import UserError
@@ -51,11 +52,14 @@ def train(
     name: str,
     /,
     *,
-    data: Path,
+    data: Path | None = None,
     output: Path = WEIGHTS,
     epochs: int | None = None,
     seed: int = 0,
     threads: int | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+    init: str | None = None,
+    option: tuple[str, ...] = (),
     json: bool = False,
     quiet: bool = False,
     dry_run: bool = False,
@@ -67,7 +71,8 @@ def train(
     name:
         Which one; `generators list` shows them.
     data:
-        Folder with the four IDX files of MNIST, gzipped or not. Nothing is downloaded.
+        Folder with the four IDX files of MNIST, gzipped or not (data/ or ~/data unless named), or
+        of photographs (those that installed packages ship unless named). Nothing is downloaded.
     output:
         Folder for NAME.safetensors, NAME.json, and training/NAME with metrics and sample sheets.
     epochs:
@@ -76,83 +81,179 @@ def train(
         Of the weights, the order of the data and the latents.
     threads:
         CPU threads; all by default.
+    precision:
+        Of the networks; bf16 by default where the machine has units for it.
+    init:
+        Weights to start from: a name of `generators list`, or a safetensors file.
+    option:
+        Of the recipe, NAME=VALUE, may be repeated: loss=hinge, spectral_norm=true,
+        discriminators=2, kl_warm_up=0.5.
     json:
         End standard output with one line of JSON.
     quiet:
         Say nothing but errors.
     dry_run:
-        Check the data and say what would be done.
+        Check the data and the options, and say what would be done.
     """
     from generators.catalogue import entry
-    from generators.mnist import load
-    from generators.training import train_entry
+    from generators.shipping import train_entry
 
     console = Console(quiet=quiet, as_json=json)
     chosen = entry(name)
     if epochs is not None and epochs < 1:
         raise UserError(f"{epochs} epochs are too few", hint="train for one at least")
+    options = read_pairs(option)
     if dry_run:
-        count = len(load(data, "train").images)
+        training, held_apart = chosen.read(data)
+        chosen.objective(held_apart, seed, options)
+        count = len(training)
         console.info(f"would train {name} for {epochs or chosen.epochs} epochs on {count} images")
         return
     recipe = train_entry(
-        name, data, output=output, console=console, seed=seed, epochs=epochs, threads=threads
+        name,
+        data,
+        output=output,
+        console=console,
+        seed=seed,
+        epochs=epochs,
+        threads=threads,
+        precision=precision,
+        init=init,
+        options=options,
     )
     rows = [[figure, f"{value:.4f}"] for figure, value in recipe["figures"].items()]
     console.table(["figure", "value"], rows, title=f"{name}, {recipe['seconds']} s")
     console.finish(recipe, wrote=str(output / f"{name}.safetensors"), following=None)
 
 
+def read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE`` each, as a dictionary.
+
+    Raises:
+        UserError: one is no pair.
+    """
+    read = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(f"{pair!r} is no option", hint="write --option NAME=VALUE")
+        read[name] = value
+    return read
+
+
 def sample(
     name: str = "dcgan-mnist",
     /,
     *,
-    n: int = 100,
+    n: int | None = None,
     output: Path = Path("samples.png"),
+    runtime: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+    images: str | None = None,
+    input: tuple[str, ...] = (),  # noqa: A002  the word of all commands
+    weights: str | None = None,
     seed: int = 0,
     scale: int = 1,
+    prompt: tuple[str, ...] = (),
+    decoding: Literal["autoregressive", "masked"] = "autoregressive",
+    steps: int = 8,
+    temperature: float | None = None,
     json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Draw samples of a generator and write them as one sheet.
+    """Draw samples of a generator, and write them as PNG files or as one sheet.
 
     Parameters
     ----------
     name:
-        A built-in name, or anything else that is a source: an artifact or run folder.
+        A built-in name, or anything else that is a source: weights, an artifact or run folder.
     n:
-        How many.
+        How many; 100 by default, or one for each prompt.
     output:
-        The PNG to write.
+        Where to write (-o): one sheet where it ends in .png, else a folder with a PNG an image.
+    runtime:
+        torch, openvino, onnxruntime or tensorrt; torch by default, openvino for a graph.
+    threads:
+        CPU threads; all by default.
+    batch:
+        Images made together; by default 32, or 1 where the inputs are images.
+    images:
+        Folder of images, for generators that take images.
+    input:
+        [NAME:]SHAPE of an input that can't be told from the source, the batch first: z:1,100.
+    weights:
+        File of weights for package.module:factory.
     seed:
-        Of the latents.
+        Of the inputs; the same images come of it whatever the batch.
     scale:
         Each pixel becomes a square of this many pixels.
+    prompt:
+        What to draw, of text to image, may be repeated: "a handwritten seven", "三".
+    decoding:
+        Of prompts: tokens one after another (autoregressive), or many at once in a few (masked).
+    steps:
+        Of masked decoding.
+    temperature:
+        Of tokens: less draws the likelier.
     json:
         End standard output with one line of JSON.
     quiet:
         Say nothing but errors.
     """
-    import torch
-
-    from generators.sheet import write_sheet
+    from generators import sampling
+    from generators.prompting import sample_prompts
+    from generators.text.pipeline import draws_prompts, read_runtime
     from genslim import load
-    from genslim.inputs import Inputs
-    from genslim.storage import write_errors
 
     console = Console(quiet=quiet, as_json=json)
-    if n < 1 or scale < 1:
-        raise UserError(f"{n} samples at scale {scale}: both must be 1 or more", hint="try --n 100")
-    generator = load(name)
-    if generator.module is None:
-        raise UserError(
-            f"{generator.label} is an ONNX graph", hint="name an artifact from before quantization"
+    generator = load(name, images=images, input=input, weights=weights)
+    if draws_prompts(generator):
+        drawn = sample_prompts(
+            generator,
+            output,
+            n,
+            prompt,
+            decoding=decoding,
+            steps=steps,
+            temperature=temperature,
+            runtime=read_runtime(runtime),
+            threads=threads,
+            batch=batch,
+            seed=seed,
+            scale=scale,
+            console=console,
         )
-    stream = Inputs(generator.signature, "quality", seed)
-    parts = [generator(stream.draw(min(100, n - done))) for done in range(0, n, 100)]
-    low, high = generator.signature.images.value_range
-    images = (torch.cat(parts) - low) / (high - low) * 2 - 1
-    with write_errors(output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_sheet(images, output, scale=scale)
-    console.finish({"samples": n}, wrote=str(output), following=None)
+        console.info(
+            f"{drawn.n:,} images in {drawn.drawing_seconds:.2f} s: "
+            f"{drawn.images_per_second:,.1f} images, {drawn.tokens_per_second:,.0f} tokens a second"
+        )
+        facts = {"name": name, "seed": seed, **drawn.to_json()}
+        console.finish(facts, wrote=str(output), following=None)
+        return
+    if prompt:
+        raise UserError(f"{name} reads no prompts", hint="name text-mnist, or leave out --prompt")
+    n = 100 if n is None else n
+    made = sampling.sample(
+        generator,
+        output,
+        n,
+        runtime_name=runtime,
+        threads=threads,
+        batch=batch,
+        seed=seed,
+        scale=scale,
+        console=console,
+    )
+    console.info(
+        f"{n:,} images in {made.seconds:.2f} s: {made.images_per_second:,.0f} images per second "
+        f"generated, {made.images_per_second_written:,.0f} with writing "
+        f"({made.waited_seconds:.2f} s spent waiting for files)"
+    )
+    ran = made.execution
+    console.info(
+        f"{ran.runtime} {ran.version} ({ran.provider}), {ran.precision}, {ran.threads} threads, "
+        f"batches of {made.batch}"
+    )
+    facts = {"name": name, "seed": seed, **made.to_json()}
+    console.finish(facts, wrote=str(output), following=None)

@@ -10,18 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.catalogue import entry
 from genslim.errors import UserError
 from genslim.storage import write_whole
 
 FOLDER = Path(__file__).parent / "weights"
 
 
-def load_shipped(name: str, folder: Path = FOLDER) -> nn.Module:
-    """The trained network ``name``, in evaluation mode.
+def read_shipped(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
+    """The weights of the network ``name``, as they are stored.
 
     Raises:
-        UserError: its weights are not there.
+        UserError: they are not there.
     """
     from safetensors.torch import load_file
 
@@ -31,9 +30,7 @@ def load_shipped(name: str, folder: Path = FOLDER) -> nn.Module:
             f"no weights {path.name} in {folder}",
             hint=f"train them: generators train {name} --data DIR",
         )
-    network = entry(name).build()
-    network.load_state_dict(load_file(path))
-    return network.eval()
+    return load_file(path)
 
 
 def save_shipped(name: str, network: nn.Module, recipe: dict[str, Any], folder: Path) -> Path:

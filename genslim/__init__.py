@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from genslim.generator import Generator
     from genslim.loading import load
     from genslim.run import Run
-    from genslim.signature import Images, Input, Output, Prior, Signature
+    from genslim.serving.session import Session
+    from genslim.signature import Holes, Images, Input, Output, Prior, Sampler, Signature
     from genslim.target import Target
 
 PLACES = {
@@ -23,8 +24,11 @@ PLACES = {
     "Output": "signature",
     "Prior": "signature",
     "Images": "signature",
+    "Holes": "signature",
+    "Sampler": "signature",
     "Target": "target",
     "Run": "run",
+    "Session": "serving.session",
     "GenslimError": "errors",
     "UserError": "errors",
     "GateFailed": "errors",
@@ -36,12 +40,15 @@ __all__ = [
     "GateFailed",
     "Generator",
     "GenslimError",
+    "Holes",
     "Images",
     "Input",
     "MissingDependency",
     "Output",
     "Prior",
     "Run",
+    "Sampler",
+    "Session",
     "Signature",
     "Target",
     "UserError",

@@ -30,6 +30,7 @@ from genslim.graph_rewrites import KINDS
 from genslim.graph_rewrites.rewriting import Rewriting
 from genslim.signature import Signature
 from genslim.sources import SOURCES
+from genslim.sources.exported import with_signature
 from genslim.storage import TEMPORARY, write_errors
 
 FORMAT = 1
@@ -62,7 +63,8 @@ def save(
     """Write ``generator`` as the new artifact ``folder`` and return it as loaded from there.
 
     Args:
-        generator: what to write; its exported ``files`` are moved in.
+        generator: what to write. Its ``files`` are moved in where they were exported for this, and
+            copied where they are the user's own; its graph says its signature from then on.
         folder: must not exist yet.
         kind: the original, the result of a step, or exported files of the state before.
         parent: name of the artifact it was made from.
@@ -85,9 +87,10 @@ def save(
                 copies = {k: v.detach().clone().contiguous() for k, v in state.items()}
                 save_file(copies, staging / WEIGHTS)
             if generator.onnx is not None:
-                (staging / GRAPH).write_bytes(generator.onnx)
+                graph = with_signature(generator.onnx, generator.signature)
+                (staging / GRAPH).write_bytes(graph)
             for name, file in generator.files.items():
-                shutil.move(file, staging / name)
+                (shutil.move if kind == "export" else shutil.copyfile)(file, staging / name)
             record = {
                 "format": FORMAT,
                 "name": generator.name,

@@ -95,6 +95,8 @@ class Common:
     """[NAME:]SHAPE of an input that can't be told from the source, the batch first: z:1,100."""
     weights: str | None = None
     """File of weights for package.module:factory."""
+    value_range: tuple[float, float] | None = None
+    """Least and greatest value of a pixel, where it can't be told from the source: -1 1."""
     json: bool = False
     """End standard output with one line of JSON; everything else goes to standard error."""
     quiet: bool = False

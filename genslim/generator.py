@@ -70,10 +70,14 @@ class Generator:
             UserError: this generator is only a graph.
         """
         if self.module is None:
-            done = ", ".join(step.name for step in self.steps) or "nothing"
+            form = "an ONNX graph" if self.onnx is not None else "exported files"
+            done = ", ".join(step.name for step in self.steps)
             raise UserError(
-                f"{self.label} is an ONNX graph (after {done}): its weights can't be changed",
-                hint="name an artifact from before that step",
+                f"{self.label} is {form} {f'(after {done})' if done else 'without a module'}: "
+                "its weights can't be changed",
+                hint="name an artifact from before that step"
+                if done
+                else "name what it was exported from: weights, or package.module:factory",
             )
         return copy.deepcopy(self.module)
 

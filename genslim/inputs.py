@@ -8,17 +8,19 @@ files that quality is measured on are never seen by a step.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from genslim.errors import UserError
-from genslim.signature import Images, Input, Prior, Signature
+from genslim.signature import Holes, Images, Input, Prior, Sampler, Signature
+from genslim.variation import Variation
 
 Purpose = Literal["calibration", "recovery", "validation", "parity", "quality", "timing"]
 
@@ -41,6 +43,7 @@ class Inputs:
         self.purpose = purpose
         self.seed = stream_seed(purpose, seed)
         self._random = torch.Generator().manual_seed(self.seed)
+        self._variation = Variation(self._random)
         self._waiting: dict[str, list[int]] = {}  # images whose turn is to come, for each input
 
     def draw(self, count: int) -> dict[str, Tensor]:
@@ -52,6 +55,12 @@ class Inputs:
         return {spec.name: self._draw_one(spec, count) for spec in self.signature.inputs}
 
     def _draw_one(self, spec: Input, count: int) -> Tensor:
+        drawn = self._draw_clean(spec, count)
+        if spec.noise[1] > 0:  # else nothing is drawn: streams stay what they were without noise
+            drawn = noisy(drawn, *spec.noise, self._random)
+        return drawn
+
+    def _draw_clean(self, spec: Input, count: int) -> Tensor:
         shape = spec.concrete(count)
         match spec.draw:
             case Prior("normal", scale):
@@ -76,11 +85,21 @@ class Inputs:
                 crops = []
                 for _ in range(count):
                     image = fitting[self._turn(spec.name, len(fitting))]
-                    if self.purpose in VARIED:
-                        crops.append(self._varied(image, height, width))
-                    else:
-                        crops.append(self._crop(image, height, width))
+                    vary = self.purpose in VARIED
+                    crop = self._variation.varied_crop if vary else self._variation.crop
+                    crops.append(crop(image, height, width))
                 return torch.stack(crops)
+            case Holes(least, most):
+                return holes(count, (shape[2], shape[3]), least, most, self._random)
+            case Sampler(name):
+                drawn = sampler(name)(count, self._random)
+                if tuple(drawn.shape) != shape:
+                    raise UserError(
+                        f"the sampler {name!r} drew {list(drawn.shape)}, and input {spec.name!r} "
+                        f"is {list(shape)}",
+                        hint="the shape in the signature must be the sampler's",
+                    )
+                return drawn.float()
         raise AssertionError(spec.draw)
 
     def _turn(self, name: str, count: int) -> int:
@@ -95,40 +114,54 @@ class Inputs:
             waiting += torch.randperm(count, generator=self._random).tolist()
         return waiting.pop()
 
-    def _crop(self, image: Tensor, height: int, width: int) -> Tensor:
-        """A random crop ``(C, height, width)`` of an image."""
-        top = self._integer(image.shape[1] - height + 1)
-        left = self._integer(image.shape[2] - width + 1)
-        return image[:, top : top + height, left : left + width]
 
-    def _varied(self, image: Tensor, height: int, width: int) -> Tensor:
-        """A random crop as it might look in another picture.
+def noisy(values: Tensor, least: float, most: float, random: torch.Generator) -> Tensor:
+    """``values`` ``(N, ...)`` and Gaussian noise, not clamped.
 
-        Smaller, mirrored, turned; and half of the time in other colours. A generator that learns
-        from a few files otherwise unlearns colours and textures that they do not hold:
-        x4plus-anime without 60 % of its MACs drew magenta as red.
-        """
-        if image.shape[1] >= 2 * height and image.shape[2] >= 2 * width and self._integer(4) == 0:
-            crop = avg_pool2d(self._crop(image, 2 * height, 2 * width), 2)
-        else:
-            crop = self._crop(image, height, width)
-        mirrored = [axis for axis in (1, 2) if self._integer(2)]
-        crop = crop.flip(mirrored)
-        if height == width and self._integer(2):
-            crop = crop.transpose(1, 2)
-        return (self._recoloured(crop) if self._integer(2) else crop).contiguous()
+    The standard deviation of each sample's noise lies uniformly between ``least`` and ``most``.
+    """
+    each = torch.rand(len(values), *[1] * (values.ndim - 1), generator=random)
+    noise = torch.randn(values.shape, generator=random)
+    return values + (least + (most - least) * each) * noise
 
-    def _recoloured(self, crop: Tensor) -> Tensor:
-        """The crop with its channels in another order, perhaps inverted, and with less contrast."""
-        crop = crop[torch.randperm(len(crop), generator=self._random)]
-        if self._integer(2):
-            crop = 1 - crop
-        ends = torch.rand(2, len(crop), 1, 1, generator=self._random)
-        low, high = ends.amin(0), ends.amax(0)
-        return low + (high - low) * crop
 
-    def _integer(self, below: int) -> int:
-        return int(torch.randint(below, (), generator=self._random))
+def holes(
+    count: int, size: tuple[int, int], least: float, most: float, random: torch.Generator
+) -> Tensor:
+    """Masks ``(count, 1, *size)``, float32: 1 in one rectangle anywhere inside, else 0.
+
+    Height and width of a rectangle are shares of the mask's, uniform between ``least`` and
+    ``most``, and at least one pixel.
+    """
+
+    def spans(side: int) -> Tensor:
+        """Which places of a side lie in the hole, ``(count, side)``."""
+        share, place = torch.rand(2, count, 1, generator=random)
+        length = ((least + (most - least) * share) * side).round().clamp_(1, side)
+        start = (place * (side - length + 1)).floor()
+        places = torch.arange(side)
+        inside: Tensor = (places >= start) & (places < start + length)
+        return inside
+
+    rows, columns = (spans(side) for side in size)
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+@cache
+def sampler(name: str) -> Callable[[int, torch.Generator], Tensor]:
+    """What installed packages announce as ``name`` in the group ``genslim.samplers``.
+
+    Raises:
+        UserError: none does.
+    """
+    known = {point.name: point for point in entry_points(group="genslim.samplers")}
+    if name not in known:
+        raise UserError(
+            f"no installed package has a sampler called {name!r}",
+            hint=f"there are: {', '.join(sorted(known)) or 'none'}",
+        )
+    found: Callable[[int, torch.Generator], Tensor] = known[name].load()
+    return found
 
 
 def stream_seed(purpose: str, seed: int) -> int:
@@ -159,8 +192,7 @@ def read_folder(
 
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", hint="name a folder of images: --images DIR")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    found.sort(key=lambda p: hashlib.sha256(p.name.encode()).digest())
+    found = in_order(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     usable: list[Tensor] = []
     for path in found[: 2 * MOST_FILES]:
         try:
@@ -177,5 +209,15 @@ def read_folder(
             hint=f"two or more of at least {least_side} pixels a side are needed: "
             "one to fit on and one to judge by",
         )
-    held_apart = max(1, len(usable) // 4)
+    held_apart = how_many_apart(len(usable))
     return tuple(usable[held_apart:]), tuple(usable[:held_apart])
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """``files`` in an order that hangs on their names alone: the first are held apart."""
+    return sorted(sorted(files), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+
+
+def how_many_apart(usable: int) -> int:
+    """How many of a folder's usable images are held apart: a quarter of what is read at most."""
+    return max(1, min(usable, 2 * MOST_FILES) // 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,19 +30,24 @@ def load(
     """Open a generator.
 
     Args:
-        source: a built-in name, a weights file, a diffusers folder, ``package.module:factory``, an
-            artifact folder or a run folder (its newest artifact). None: the newest artifact of the
-            newest run below the working folder, or the built-in ``dcgan-mnist`` without one.
+        source: a built-in name, a weights file, an exported file (``.onnx`` of any maker;
+            ``model.xml`` or ``engine.plan`` of ours), a diffusers folder,
+            ``package.module:factory``, an artifact folder or a run folder (its newest artifact).
+            None: the newest artifact of the newest run below the working folder, or the built-in
+            ``dcgan-mnist`` without one.
         images: a folder of images, for generators that take images.
         input: ``[NAME:]SHAPE`` of each input that can't be told from the source, or the size to
             measure at.
         weights: a file of weights for a factory's module.
-        value_range: least and greatest value of a pixel that a factory's module makes.
+        value_range: least and greatest value of a pixel that a file of weights, a factory's module
+            or an exported file makes.
 
     Raises:
         UserError: there is no such source, or it is damaged.
         MissingDependency: a library is needed that is not installed.
     """
+    if value_range is not None:
+        check_range(*value_range)
     options = SourceOptions(
         images=str(Path(images).resolve()) if images else None,
         input=(input,) if isinstance(input, str) else input,
@@ -57,6 +63,15 @@ def load(
         if generator.path is None:
             settle(generator)
     return generator
+
+
+def check_range(low: float, high: float) -> None:
+    """Raise UserError where two numbers are no range of values."""
+    if not -math.inf < low < high < math.inf:
+        raise UserError(
+            f"a pixel can't lie in {low:g} to {high:g}",
+            hint="name the least value first: 0 1, or -1 1",
+        )
 
 
 def settle(generator: Generator) -> None:
@@ -87,5 +102,6 @@ def open_source(text: str | None, options: SourceOptions) -> Generator:
     raise UserError(
         f"{text!r} {there}",
         hint=f"name a built-in generator ({', '.join(known())}), a weights file (.safetensors, "
-        ".pth), a diffusers folder, package.module:factory, an artifact folder or a run folder",
+        ".pth), an exported file (.onnx, .xml, .plan), a diffusers folder, "
+        "package.module:factory, an artifact folder or a run folder",
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from genslim.errors import UserError
 
 Shape = tuple[int | str, ...]
 
@@ -33,7 +35,40 @@ class Images:
     """None: the folder must be named (``--images``) before inputs can be drawn."""
 
 
-Draw = Prior | Images
+@dataclass(frozen=True)
+class Holes:
+    """Masks ``(N, 1, H, W)`` of one rectangular hole each: 1 where the picture is missing, else 0.
+
+    Raises:
+        UserError: the shares are not in order between 0 and 1.
+    """
+
+    least: float
+    """Shortest side of a hole, as a share of the mask's side; each side is drawn by itself."""
+    most: float
+    """Longest side of a hole."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= self.most <= 1:
+            raise UserError(
+                f"holes of {self.least:g} to {self.most:g} of a side can't be",
+                hint="name the least share first, both above 0 and up to 1",
+            )
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Whole inputs drawn by a function that an installed package announces.
+
+    It is an entry point in the group ``genslim.samplers``, called as ``function(count, random)``
+    with a ``torch.Generator``; it returns all of the input, ``(count, ...)``.
+    """
+
+    name: str
+    """Of the entry point: ``digits``."""
+
+
+Draw = Prior | Images | Holes | Sampler
 
 
 @dataclass(frozen=True)
@@ -49,6 +84,24 @@ class Input:
     multiple_of: int = 1
     """Symbolic dimensions other than the batch must be a multiple of this."""
     dtype: str = "float32"
+    noise: tuple[float, float] = (0.0, 0.0)
+    """Gaussian noise is added to what is drawn: each sample's standard deviation lies uniformly
+    between the two, in the values' own units. Sums are not clamped: noise stays Gaussian."""
+
+    def __post_init__(self) -> None:
+        least, most = self.noise
+        if not 0 <= least <= most:
+            raise UserError(
+                f"noise of {least:g} to {most:g} on input {self.name!r} can't be",
+                hint="name the least standard deviation first, 0 or more",
+            )
+
+    @property
+    def pictured(self) -> bool:
+        """Whether it is a picture, NCHW: it holds many positions, and takes its time."""
+        return isinstance(self.draw, Images) or (
+            isinstance(self.draw, Sampler) and len(self.shape) == 4
+        )
 
     def concrete(self, batch: int) -> tuple[int, ...]:
         """The shape with ``batch`` and the usual sizes filled in."""
@@ -87,15 +140,15 @@ class Signature:
     @property
     def takes_images(self) -> bool:
         """Whether an input is an image: each holds many positions, and takes its time."""
-        return any(isinstance(i.draw, Images) for i in self.inputs)
+        return any(i.pictured for i in self.inputs)
 
     @property
     def needs_images(self) -> bool:
         """Whether an input is drawn from a folder of images that nobody has named yet."""
         return any(isinstance(i.draw, Images) and i.draw.folder is None for i in self.inputs)
 
-    def with_images(self, folder: str) -> Signature:
-        """The same signature, its image inputs drawn from ``folder``."""
+    def with_images(self, folder: str | None) -> Signature:
+        """The same signature, its image inputs drawn from ``folder``, or from none named yet."""
         return replace(
             self,
             inputs=tuple(
@@ -130,12 +183,15 @@ class Signature:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Signature:
         """Rebuild a signature from :meth:`to_json`."""
-        kinds: dict[str, type[Draw]] = {"prior": Prior, "images": Images}
+        kinds: dict[str, type[Draw]] = {kind.__name__.lower(): kind for kind in get_args(Draw)}
         inputs = []
         for plain in data["inputs"]:
             draw = dict(plain["draw"])
             kind = kinds[draw.pop("from")]
-            inputs.append(Input(**{**plain, "shape": tuple(plain["shape"]), "draw": kind(**draw)}))
+            read = {"shape": tuple(plain["shape"]), "draw": kind(**draw)}
+            if "noise" in plain:  # signatures from before there was any have none
+                read["noise"] = tuple(plain["noise"])
+            inputs.append(Input(**{**plain, **read}))
         outputs = [
             Output(o["name"], tuple(o["shape"]), (o["value_range"][0], o["value_range"][1]))
             for o in data["outputs"]

@@ -42,7 +42,13 @@ def existing_artifact(source: str | None) -> Path | None:
 
 def open_source(source: str | None, common: Common) -> Generator:
     """The generator that a command line names."""
-    return load(source, images=common.images, input=common.input, weights=common.weights)
+    return load(
+        source,
+        images=common.images,
+        input=common.input,
+        weights=common.weights,
+        value_range=common.value_range,
+    )
 
 
 @contextmanager

@@ -110,12 +110,13 @@ def random_dcgan() -> Generator:
     """
     import torch
 
-    from generators import dcgan
+    from generators.networks import dcgan
+    from generators.networks.classes import LATENT
     from genslim.generator import Generator
 
     torch.manual_seed(0)
     module = dcgan.Generator()
-    settle_batch_norms(module, torch.randn(64, dcgan.LATENT))
+    settle_batch_norms(module, torch.randn(64, LATENT))
     return Generator(
         "dcgan-mnist", dcgan.signature(), {"kind": "catalogue", "name": "dcgan-mnist"}, module
     )

@@ -584,7 +584,7 @@ KILLED = """\
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
-from generators import dcgan
+from generators.networks import dcgan
 from genslim import artifact
 from genslim.generator import Generator
 from genslim.run import Run

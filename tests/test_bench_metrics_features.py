@@ -59,14 +59,14 @@ def save_export(module: nn.Module, path: Path, shape: tuple[int, ...], *, fixed:
 
 
 def test_the_shipped_classifier_is_announced() -> None:
-    from generators.shipped import load_shipped
+    from generators.catalogue import entry
 
     assert "digits" in names()
     extractor = open_extractor("digits")
     images = 2 * IMAGES - 1
     features = extractor(images, (-1.0, 1.0), batch=2)
     assert features.shape == (5, 1024)
-    classifier: Any = load_shipped("digit-classifier")
+    classifier: Any = entry("digit-classifier").load()
     with torch.no_grad():
         logits = classifier.net[-1](features)
         assert torch.allclose(logits, classifier(torch.tensor(images)), atol=1e-4)
@@ -225,7 +225,7 @@ def test_idx_files_are_centred_on_black(tmp_path: Path) -> None:
 
 
 def test_the_digits_of_mnist_are_those_that_the_generator_was_trained_on() -> None:
-    from generators import mnist
+    from generators.data import mnist
 
     folder = SHARED / "data" / "mnist"
     if not folder.is_dir():

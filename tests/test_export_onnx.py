@@ -22,7 +22,7 @@ from export import Exporter, Onnx, OpenVino, TensorRt, commands
 from export.exporter import Kind, Product
 from export.onnx import drop_notes
 from export.parity import Comparison, Parity, shapes
-from generators import dcgan
+from generators.networks import dcgan
 from genslim import artifact
 from genslim.console import Console
 from genslim.errors import GateFailed, UserError

@@ -60,8 +60,9 @@ def test_the_chain_that_the_demo_runs_is_the_one_shown() -> None:
 
 
 def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert "(25, 1, 32, 32)\n(1, 1, 32, 32) openvino fp32" in capsys.readouterr().out
     assert Path("fast.onnx").is_file()
     assert Path("report.html").stat().st_size > 10_000
 

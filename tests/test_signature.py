@@ -9,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genslim.errors import UserError
-from genslim.signature import BATCH, Images, Input, Output, Prior, Signature
+from genslim.signature import BATCH, Holes, Images, Input, Output, Prior, Sampler, Signature
 from genslim.target import Target
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 sides = st.integers(1, 4096) | st.sampled_from(["height", "width", "4*height"])
 finite = st.floats(allow_nan=False, allow_infinity=False)
-draws = st.builds(Prior, st.sampled_from(["normal", "uniform"]), finite) | st.builds(
-    Images, st.none() | names
+ordered = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)
+draws = (
+    st.builds(Prior, st.sampled_from(["normal", "uniform"]), finite)
+    | st.builds(Images, st.none() | names)
+    | ordered.map(lambda shares: Holes(*shares))
+    | st.builds(Sampler, names)
 )
 inputs = st.builds(
     Input,
@@ -26,6 +30,7 @@ inputs = st.builds(
     sizes=st.none() | st.dictionaries(names, st.integers(1, 4096), max_size=3),
     multiple_of=st.integers(1, 64),
     dtype=st.sampled_from(["float32", "int64"]),
+    noise=ordered.map(tuple),
 )
 outputs = st.builds(
     Output,
@@ -44,6 +49,22 @@ signatures = st.builds(
 def test_json_and_back_is_the_same(signature: Signature) -> None:
     text = json.dumps(signature.to_json())
     assert Signature.from_json(json.loads(text)) == signature
+
+
+def test_a_signature_from_before_noise_is_read() -> None:
+    signature = Signature((Input("z", (BATCH, 8), Prior()),), ())
+    data = signature.to_json()
+    del data["inputs"][0]["noise"]
+    assert Signature.from_json(data) == signature
+
+
+def test_pictures_are_images_and_what_is_sampled_in_their_shape() -> None:
+    image = (BATCH, 1, 32, 32)
+    assert Input("x", image, Images()).pictured
+    assert Input("x", image, Sampler("digits")).pictured
+    assert not Input("tokens", (BATCH, 12), Sampler("prompts")).pictured
+    assert not Input("mask", image, Holes(0.1, 0.3)).pictured
+    assert not Input("latents", image, Prior()).pictured
 
 
 @given(signatures, names)

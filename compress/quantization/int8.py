@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from compress.batches import usual_rate
-from compress.norm_folding import without_batch_norms
+from compress.norm_folding import folded, without_batch_norms
 from compress.quantization.calibration import calibration, histograms_of
 from compress.quantization.equalization import equalized
 from compress.quantization.layers import Times, layer_times
@@ -44,7 +44,7 @@ class Rounded:
     """A generator as a Q/DQ graph."""
 
     of: Generator
-    """What was rounded: has a module."""
+    """What was rounded."""
     pairs: Pairs
     ssim: float
     """Mean, to the original, on inputs that nothing is fitted on."""
@@ -57,14 +57,17 @@ class Int8:
 
     Args:
         step: says what is asked.
-        generator: has a module.
+        generator: a module, or a graph alone: then the stages that change weights are left out.
         console: shows progress.
     """
 
     def __init__(self, step: Quantize, generator: Generator, console: Console) -> None:
         self.step, self.console = step, console
-        module, _ = without_batch_norms(generator.trainable().eval(), generator)
-        self.plain = generator.variant(module=module)
+        if generator.module is None:
+            self.plain = generator.variant(onnx=folded(onnx_of(generator)))
+        else:
+            module, _ = without_batch_norms(generator.trainable().eval(), generator)
+            self.plain = generator.variant(module=module)
         self.figures: dict[str, Any] = {}
         """What goes into the step's report."""
         self.slow: list[str] = []
@@ -174,6 +177,16 @@ class Int8:
         best = self.best(found)
         self.figures["ssim_with_whole_ranges"] = round(found[0].ssim, 4)
         self.figures["ssim_after_ranges"] = round(best.ssim, 4)
+        if self.plain.module is None:
+            self.figures["without_module"] = "channels are not equalized, nothing is trained"
+            self.console.info(f"a graph has no module: {self.figures['without_module']}")
+        else:
+            best = self.refitted(best)
+        self.figures["ranges"] = best.ranges
+        return self.slow_layers_back(best) if self.step.revert else best
+
+    def refitted(self, best: Rounded) -> Rounded:
+        """The best after the stages that change weights, which take a module."""
         module, groups = equalized(self.plain, self.plain.trainable(), self.step.seed, self.console)
         self.figures["equalized_groups"] = 0
         if groups:
@@ -187,8 +200,7 @@ class Int8:
             trained = self.trained(best)
             self.figures["ssim_after_training"] = round(trained.ssim, 4)
             best = self.best([best, trained])
-        self.figures["ranges"] = best.ranges
-        return self.slow_layers_back(best) if self.step.revert else best
+        return best
 
     @cached_property
     def target(self) -> Target:

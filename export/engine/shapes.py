@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from genslim.errors import UserError
-from genslim.signature import BATCH, Images, Input, Signature
+from genslim.signature import BATCH, Input, Signature
 from genslim.sources.weights import parse_shape
 from genslim.target import Target
 
@@ -58,7 +58,13 @@ def profile_of(
         if -1 not in sides:
             continue
         ranges = [
-            side_range(spec, axis, batch, {e: w[axis] for e, w in wanted.items() if w})
+            side_range(
+                spec,
+                axis,
+                batch,
+                {end: shape[axis] for end, shape in wanted.items() if shape},
+                pictured=signature.takes_images,
+            )
             if side == -1
             else (side, side, side)
             for axis, side in enumerate(sides)
@@ -116,15 +122,29 @@ def check(spec: Input, sides: tuple[int, ...], wanted: tuple[int, ...] | None, f
 
 
 def side_range(
-    spec: Input, axis: int, usual_batch: int, asked: Mapping[End, int] | None = None
+    spec: Input,
+    axis: int,
+    usual_batch: int,
+    asked: Mapping[End, int] | None = None,
+    *,
+    pictured: bool | None = None,
 ) -> tuple[int, int, int]:
     """Least, usual and greatest size of one dynamic dimension.
 
     What is asked for moves the defaults that it would otherwise cross.
+
+    Args:
+        spec: the input.
+        axis: which of its dimensions.
+        usual_batch: the target's.
+        asked: sizes that were asked for.
+        pictured: whether the batch is one of pictures; by default as the input itself is. A mask is
+            none, and has the batch of its picture.
     """
     asked = asked or {}
     if spec.shape[axis] == BATCH:
-        most = IMAGE_BATCH_MOST if isinstance(spec.draw, Images) else LATENT_BATCH_MOST
+        pictured = spec.pictured if pictured is None else pictured
+        most = IMAGE_BATCH_MOST if pictured else LATENT_BATCH_MOST
         least, usual, most = 1, usual_batch, max(most, usual_batch)
     else:
         usual, step = spec.concrete(1)[axis], spec.multiple_of

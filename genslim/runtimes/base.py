@@ -50,6 +50,8 @@ class Session(ABC):
     """A generator ready to run. Use it as a context manager, or close it."""
 
     execution: Execution
+    fixed_batch: int | None = None
+    """The batch that it takes alone, or multiples of it in parts; None where it takes any."""
 
     @abstractmethod
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
@@ -125,7 +127,9 @@ class Runtime(ABC):
         if not self.takes(generator):
             forms = ["module"] * (generator.module is not None)
             forms += ["graph"] * (generator.onnx is not None) + sorted(generator.files)
-            others = [r for r in ("torch", "onnxruntime", "openvino") if r != self.name]
+            from genslim.runtimes import RUNTIMES
+
+            others = [r.name for r in RUNTIMES if r.takes(generator)]
             raise UserError(
                 f"runtime {self.name} can't run {generator.label}, "
                 f"which is {', '.join(forms)} alone",

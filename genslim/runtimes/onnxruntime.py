@@ -107,7 +107,7 @@ class OnnxRuntimeSession(Session):
             for i in self._session.get_inputs()
         }
         first = self._session.get_inputs()[0].shape[0]
-        self._batch = first if isinstance(first, int) else None
+        self.fixed_batch = first if isinstance(first, int) else None
         self.execution = Execution(
             "onnxruntime",
             onnxruntime.__version__,
@@ -118,7 +118,7 @@ class OnnxRuntimeSession(Session):
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the graph."""
-        return in_parts(self._run, inputs, self._batch)
+        return in_parts(self._run, inputs, self.fixed_batch)
 
     def _run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         feed = {n: np.asarray(a).astype(self._types[n], copy=False) for n, a in inputs.items()}

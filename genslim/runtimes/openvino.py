@@ -93,7 +93,6 @@ class OpenVinoSession(Session):
         if target.precision != "auto":
             self._settings["INFERENCE_PRECISION_HINT"] = HINTS[target.precision]
         self._requests: dict[Shapes | None, Any] = {}
-        self._batch: int | None = None
         signature = generator.signature
         batch = target.settled(signature).batch or 1
         compiled = self._compile({spec.name: spec.concrete(batch) for spec in signature.inputs})
@@ -120,7 +119,7 @@ class OpenVinoSession(Session):
         """
         try:
             read = self._core.read_model(self._model)
-            self._batch = fixed_batch(read)
+            self.fixed_batch = fixed_batch(read)
             if shapes:
                 known = {port: shape_at(port, shapes[port.any_name]) for port in read.inputs}
                 read.reshape(known)
@@ -146,7 +145,7 @@ class OpenVinoSession(Session):
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run the compiled model."""
-        return in_parts(self._run, inputs, self._batch)
+        return in_parts(self._run, inputs, self.fixed_batch)
 
     def _run(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         feed = {
@@ -166,7 +165,7 @@ class OpenVinoSession(Session):
         if "PERF_COUNT" not in self._settings:
             return []
         self.run(inputs)
-        batch = self._batch or len(next(iter(inputs.values())))
+        batch = self.fixed_batch or len(next(iter(inputs.values())))
         request = self._request({name: array[:batch] for name, array in inputs.items()})
         names = names_of_operations(request.get_compiled_model())
         return [

@@ -3,9 +3,16 @@
 from genslim.sources.base import Source, SourceOptions
 from genslim.sources.catalogue import Catalogue, known
 from genslim.sources.diffusers import DiffusersFolder
+from genslim.sources.exported import Exported
 from genslim.sources.factory import Factory
 from genslim.sources.weights import Weights
 
-SOURCES: tuple[Source, ...] = (Catalogue(), DiffusersFolder(), Weights(), Factory())
+SOURCES: tuple[Source, ...] = (
+    Catalogue(),
+    DiffusersFolder(),
+    Weights(),
+    Exported(),
+    Factory(),
+)
 
 __all__ = ["SOURCES", "Source", "SourceOptions", "known"]

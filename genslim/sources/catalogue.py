@@ -1,7 +1,7 @@
 """Built-in generators by name, from the catalogues that installed packages announce.
 
 A package announces one with an entry point in the group ``genslim.catalogues``: a sequence of
-objects with ``name``, ``kind``, ``build()``, ``signature()`` and ``load()``.
+objects with ``name``, ``is_source``, ``build()``, ``signature()`` and ``load()``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class CatalogueEntry(Protocol):
         """What a user writes."""
 
     @property
-    def kind(self) -> str:
-        """``generator``; everything else is not a source."""
+    def is_source(self) -> bool:
+        """Whether it is a generator."""
 
     def build(self) -> nn.Module:
         """The architecture, untrained."""
@@ -44,7 +44,7 @@ class CatalogueEntry(Protocol):
 def known() -> dict[str, CatalogueEntry]:
     """Every built-in generator, by name."""
     entries = (e for point in entry_points(group="genslim.catalogues") for e in point.load())
-    return {entry.name: entry for entry in entries if entry.kind == "generator"}
+    return {entry.name: entry for entry in entries if entry.is_source}
 
 
 class Catalogue(Source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from genslim.inputs import Inputs
 from genslim.signature import Signature
@@ -45,4 +46,13 @@ def recognise_samples(
 ) -> dict[str, float]:
     """:func:`recognise` on ``count`` samples of a generator, drawn as its signature says."""
     (z,) = Inputs(signature, "quality", seed).draw(count).values()
-    return recognise(classifier, torch.cat([generator(part) for part in z.split(250)]))
+    device = next(generator.parameters()).device
+    images = torch.cat([generator(part.to(device)).cpu() for part in z.split(250)])
+    return recognise(classifier, as_the_classifier_reads(images, signature.images.value_range))
+
+
+def as_the_classifier_reads(images: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Digits ``(N, 1, 28 or 32, ...)`` of a value range as ``(N, 1, 32, 32)`` in [-1, 1]."""
+    low, high = value_range
+    margin = (32 - images.shape[-1]) // 2
+    return pad((images - low) / (high - low) * 2 - 1, (margin,) * 4, value=-1.0)

@@ -32,6 +32,6 @@ def digit_features() -> nn.Module:
     Raises:
         UserError: its weights are not there.
     """
-    from generators.shipped import load_shipped
+    from generators.catalogue import entry
 
-    return DigitFeatures(load_shipped("digit-classifier")).eval()
+    return DigitFeatures(entry("digit-classifier").load()).eval()

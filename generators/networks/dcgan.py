@@ -1,21 +1,19 @@
 """DCGAN for 32x32 digits: strided transposed convolutions with batch norm, ten classes.
 
-Radford, Metz, Chintala 2015 (arXiv 1511.06434). The class of a sample is read off its latent: it
-is the place of the greatest of the first ten numbers, so a prior of plain latents draws all ten
-digits alike, and no mode can be dropped. The discriminator is told the class by projection (Miyato,
-Koyama 2018, arXiv 1802.05637) and sees how much the samples of a minibatch differ (Karras et al.
-2017, arXiv 1710.10196), both remedies against mode collapse.
+Radford, Metz, Chintala 2015 (arXiv 1511.06434). The class of a sample is read off its latent
+(:mod:`generators.networks.classes`). The discriminator is told the class by projection (Miyato,
+Koyama 2018, arXiv 1802.05637) and sees how much the samples of a minibatch differ
+(:mod:`generators.networks.steadying`), both remedies against mode collapse.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from generators.networks.classes import CLASSES, LATENT, with_one_hot
+from generators.networks.steadying import append_minibatch_deviation
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
-LATENT = 32
-CLASSES = 10
 WIDTHS = (768, 128, 64)
 """Channels at 4x4, 8x8 and 16x16: most where a channel costs least. What a latent becomes is
 decided at 4x4, and halving that layer costs more than halving any other."""
@@ -47,15 +45,8 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Images for latents ``z``."""
-        head, rest = z[:, :CLASSES], z[:, CLASSES:]
-        one_hot = (head == head.amax(1, keepdim=True)).to(z.dtype)  # (N, 10)
-        images: Tensor = self.net(torch.cat([one_hot, rest], 1)[:, :, None, None])
+        images: Tensor = self.net(with_one_hot(z)[:, :, None, None])
         return images
-
-
-def class_of(z: Tensor) -> Tensor:
-    """The class ``(N,)``, int64, that the generator draws for latents ``z`` ``(N, 32)``."""
-    return z[:, :CLASSES].argmax(1)
 
 
 class Discriminator(nn.Module):
@@ -87,19 +78,6 @@ class Discriminator(nn.Module):
         score: Tensor = self.score(append_minibatch_deviation(features)).flatten()
         match: Tensor = (self.classes(classes) * features.flatten(1)).sum(1)
         return score + match
-
-
-def append_minibatch_deviation(features: Tensor, group: int = 4) -> Tensor:
-    """``features`` and one more channel: how much the samples of a group of 4 differ.
-
-    A discriminator that sees it notices a generator which draws the same picture for every
-    latent: a remedy against mode collapse (Karras et al. 2017, arXiv 1710.10196, section 3).
-    """
-    n, _, h, w = features.shape
-    size = group if n % group == 0 else n
-    deviation = features.unflatten(0, (size, -1)).var(dim=0, unbiased=False).add(1e-8).sqrt()
-    per_group = deviation.mean(dim=(1, 2, 3))  # (N / size,)
-    return torch.cat([features, per_group.repeat(size)[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
 def initialise(module: nn.Module) -> None:

@@ -1,0 +1,148 @@
+"""Every shipped generator through the chain: half of its channels, recovery, INT8, ONNX.
+
+    python -m benchmarks.generators --images photos/ --runs runs/generators
+
+The steps are the commands that a user types, in runs below ``--runs``; those that a run has already
+are not taken again. Speed is that of the exported ONNX file on OpenVINO beside the original in
+PyTorch eager fp32, in the same rounds, at batch 16; SSIM is read on inputs that nothing was fitted
+on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.comparison import compare
+from bench.peers import PEERS
+from benchmarks.quantization import make
+from export.cli import export
+from generators.catalogue import CATALOGUE, Entry
+from genslim import artifact
+from genslim.console import SILENT
+from genslim.run import Run
+from genslim.target import Target
+
+BATCH = 16
+LEAST = 0.95
+COUNT = {"mnist": 256, "photos": 48}
+"""Inputs that quality is read on."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is made of a generator, by commands of ``compress``."""
+
+    seconds: int = 120
+    """Of recovery after pruning."""
+    options: str = ""
+    """More of pruning's."""
+
+    def commands(self, takes_images: bool) -> Sequence[str]:
+        """The chain, each step on the batch that it will run at."""
+        images = " --images {images}" if takes_images else ""
+        target = f"--target openvino:batch={BATCH}"
+        return [
+            f"prune {{source}}{images} --ratio 0.5 --round-to 16{self.options} {target} "
+            f"--seconds {self.seconds}",
+            f"quantize --int8 {target}",
+        ]
+
+
+SPREAD = Chain(options=" --allocation uniform")
+"""A matrix that makes 256 channels of 7x7 counts as 12,544 otherwise, and would lose them all."""
+CHAINS = {"gan-mnist": SPREAD, "vae-mnist": SPREAD}
+"""Where not the usual one."""
+
+
+def measure(entry: Entry, runs: Path, images: str) -> dict[str, Any]:
+    """Make what is missing, and compare it with the original."""
+    folder = runs / entry.name
+    signature = entry.signature()
+    commands = CHAINS.get(entry.name, Chain()).commands(signature.needs_images)
+    make(commands, folder, {"images": images, "source": entry.name})
+    last = artifact.load(Run(folder).newest)
+    comparison = compare(
+        last.original,
+        [("genslim", last)],
+        Target.parse(f"openvino:batch={BATCH}"),
+        least=LEAST,
+        count=COUNT[entry.data],
+        rounds=25,
+        seconds=60.0,
+        seed=0,
+        console=SILENT,
+        peers=PEERS[:1],
+    )
+    export.dispatch(["onnx", str(folder), "-o", str(folder / f"{entry.name}.onnx"), "--quiet"])
+    eager, ours = comparison.entries
+    return {
+        "kind": entry.kind,
+        "commands": list(commands),
+        "eager_ms": eager.latency_ms,
+        "ms": ours.latency_ms,
+        "execution": ours.execution,
+        "speedup": ours.speedup,
+        "ssim": ours.ssim,
+        "onnx_bytes": (folder / f"{entry.name}.onnx").stat().st_size,
+        "steps": {
+            step.name: {k: v for k, v in step.report.items() if k not in {"changed", "left"}}
+            for step in last.steps
+        },
+        "environment": comparison.to_json()["environment"],
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The page."""
+    environment = next(iter(results.values()))["environment"]
+    lines = [
+        "# Every shipped generator through the chain",
+        "",
+        "Made by `python -m benchmarks.generators`; raw figures in `generators.json`. "
+        f"{environment['cpu']}, {environment['cores']} cores, batch {BATCH}, OpenVINO beside "
+        "PyTorch eager fp32 in the same rounds; SSIM with the Gaussian window of Wang et al. 2004 "
+        "on inputs that nothing was fitted on.",
+        "",
+        "| generator | kind | PyTorch eager | compressed | speed-up | SSIM | ONNX file |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, r in results.items():
+        lines.append(
+            f"| {name} | {r['kind']} | {r['eager_ms']:.2f} ms | {r['ms']:.2f} ms | "
+            f"**{r['speedup']:.1f}×** | {r['ssim']:.4f} | {r['onnx_bytes'] / 1e6:.2f} MB |"
+        )
+    lines += ["", "```bash"]
+    for name, r in results.items():
+        for command in r["commands"]:
+            lines.append("compress " + command.format(source=name, images="photos/"))
+    return "\n".join([*lines, "```", ""])
+
+
+def main() -> None:
+    """Measure what is missing and write the page."""
+    options_of = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options_of.add_argument("--images", required=True, help="folder of photographs")
+    options_of.add_argument("--runs", type=Path, required=True, help="folder of runs, new or old")
+    options_of.add_argument("--only", default="", help="just the one of this name")
+    options_of.add_argument("-o", "--output", type=Path, default=Path("docs/generators.md"))
+    options = options_of.parse_args()
+    store = options.output.with_suffix(".json")
+    results: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
+    entries = [entry for entry in CATALOGUE if entry.is_source]
+    for entry in entries:
+        if entry.name == options.only if options.only else entry.name not in results:
+            results[entry.name] = measure(entry, options.runs, options.images)
+            row = {k: results[entry.name][k] for k in ("speedup", "ssim", "execution")}
+            print(entry.name, row, flush=True)
+        ordered = {e.name: results[e.name] for e in entries if e.name in results}
+        store.write_text(json.dumps(ordered, indent=1) + "\n")
+        options.output.write_text(markdown(ordered))
+
+
+if __name__ == "__main__":
+    main()

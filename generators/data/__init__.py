@@ -1,0 +1,1 @@
+"""What the reference generators are trained on. Nothing is downloaded."""

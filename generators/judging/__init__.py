@@ -1,0 +1,1 @@
+"""How good the reference generators are, measured on what they were not trained on."""

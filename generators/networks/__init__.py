@@ -1,0 +1,1 @@
+"""The reference networks: one readable file each, with the shapes in comments."""

@@ -1,0 +1,1 @@
+"""Inputs that shipped generators draw themselves: entry points in ``genslim.samplers``."""

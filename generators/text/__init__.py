@@ -1,0 +1,1 @@
+"""Text to image by a language model: prompts, decoding, and decoding what was compressed."""

@@ -1,0 +1,194 @@
+"""Prompts to pictures: the shipped text-mnist, or what compression made of it.
+
+draw = TextToImage.load("text-mnist")
+images = draw(["three", "三"], seed=0, decoding="masked", steps=8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from torch import Tensor
+
+from generators.networks.text_to_image import TextImageModel, drawn
+from generators.text import prompts
+from generators.text.cached import quantized, step_graph
+from generators.text.compressed import painter_of, transformer_of
+from generators.text.decoding import Reader, many_at_once, one_after_another
+from generators.text.eager import TorchReader
+from generators.text.sessions import OnnxRuntimeReader, OpenVinoReader
+from genslim.errors import UserError
+from genslim.generator import Generator
+
+Decoding = Literal["autoregressive", "masked"]
+Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class TextToImage:
+    """A reader that writes tokens, and what draws them."""
+
+    reader: Reader
+    paint: Callable[[Tensor], Tensor]
+    """Codes ``(N, 49)``, int64, to pictures ``(N, 1, 32, 32)`` in [-1, 1]."""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | Generator = "text-mnist",
+        *,
+        runtime: Runtime = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Open a text-mnist.
+
+        Args:
+            source: the shipped one by its name, an artifact, a run, or a generator already open.
+            runtime: where tokens are written. A graph, after quantization, runs on ONNX Runtime
+                or OpenVINO; ``auto`` is PyTorch for a module and ONNX Runtime for a graph.
+            threads: of the runtime; PyTorch's own count by default.
+
+        Raises:
+            UserError: the source is something else, or has no form that the runtime takes.
+        """
+        from genslim.loading import load
+
+        generator = source if isinstance(source, Generator) else load(source)
+        original = generator.original.module
+        if not isinstance(original, TextImageModel):
+            raise UserError(
+                f"{generator.label} draws no pictures for prompts",
+                hint="name text-mnist, or an artifact that was made of it",
+            )
+        if isinstance(generator.module, TextImageModel):
+            return cls.of_module(generator.module, runtime, threads)
+        if generator.onnx is None or runtime == "torch":
+            raise UserError(
+                f"{generator.label} is a graph, which PyTorch does not run",
+                hint="use onnxruntime or openvino, or an artifact from before quantization",
+            )
+        transformer = transformer_of(generator.onnx, original.transformer)
+        graph = step_graph(transformer)
+        if rounded(generator):
+            graph = quantized(graph)
+        reader = open_reader(graph, runtime, threads)
+        return cls(reader, painter_of(generator.onnx, transformer.head.out_features))
+
+    @classmethod
+    def of_module(
+        cls, model: TextImageModel, runtime: Runtime = "auto", threads: int | None = None
+    ) -> Self:
+        """What draws with a module, pruned or not; on another runtime by its step graph."""
+        reader: Reader
+        if runtime in ("auto", "torch"):
+            reader = TorchReader(model.transformer)
+        else:
+            reader = open_reader(step_graph(model.transformer), runtime, threads)
+        return cls(reader, lambda codes: drawn(model, codes).cpu())
+
+    def write(
+        self,
+        asked: Sequence[str],
+        *,
+        seed: int = 0,
+        decoding: Decoding = "autoregressive",
+        steps: int = 8,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """The codes ``(N, 49)``, int64, of pictures for prompts; see :meth:`__call__`."""
+        read = prompts.encode(asked)
+        if decoding == "autoregressive":
+            heat = 0.8 if temperature is None else temperature
+            return one_after_another(
+                self.reader, read, temperature=heat, top_k=top_k, top_p=top_p, seed=seed
+            )
+        if decoding != "masked":
+            raise UserError(
+                f"there is no decoding {decoding!r}", hint="use autoregressive or masked"
+            )
+        heat = 1.0 if temperature is None else temperature
+        return many_at_once(
+            self.reader, read, steps=steps, temperature=heat, top_k=top_k, top_p=top_p, seed=seed
+        )
+
+    def __call__(
+        self,
+        asked: str | Sequence[str],
+        *,
+        seed: int = 0,
+        decoding: Decoding = "autoregressive",
+        steps: int = 8,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Draw a picture for each prompt.
+
+        Args:
+            asked: prompts of up to 32 bytes in UTF-8; one that names no digit draws any.
+            seed: of the choice of tokens.
+            decoding: tokens one after another, or in a few steps of many at once.
+            steps: of masked decoding, 1 to 49.
+            temperature: less draws the likelier; 0.8, masked 1, by default.
+            top_k: only so many codes can come at each place.
+            top_p: only the likeliest codes can come that together have this share.
+
+        Returns:
+            ``(N, 1, 32, 32)``, float32 in [-1, 1].
+
+        Raises:
+            UserError: a prompt or a number is not one that can be taken.
+        """
+        asked = [asked] if isinstance(asked, str) else list(asked)
+        if not asked:
+            raise UserError("there is no prompt", hint='ask for a digit: "a handwritten seven"')
+        return self.paint(
+            self.write(
+                asked,
+                seed=seed,
+                decoding=decoding,
+                steps=steps,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+            )
+        )
+
+
+def open_reader(graph: bytes, runtime: Runtime, threads: int | None) -> Reader:
+    """A step graph on a runtime; ``auto`` is ONNX Runtime, the fastest with small steps."""
+    if runtime == "openvino":
+        return OpenVinoReader(graph, threads)
+    return OnnxRuntimeReader(graph, threads)
+
+
+def rounded(generator: Generator) -> bool:
+    """Whether the generator was quantized to int8."""
+    return any(
+        step.name == "quantize" and step.parameters.get("precision") == "int8"
+        for step in generator.steps
+    )
+
+
+def draws_prompts(generator: Generator) -> bool:
+    """Whether it is a text-mnist, or was made of one."""
+    return isinstance(generator.original.module, TextImageModel)
+
+
+def read_runtime(text: str | None) -> Runtime:
+    """A runtime by its name; None is ``auto``.
+
+    Raises:
+        UserError: prompts can't be drawn on it.
+    """
+    if text is None:
+        return "auto"
+    for known in get_args(Runtime):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise UserError(f"prompts are not drawn on {text!r}", hint="use torch, onnxruntime or openvino")
