@@ -65,6 +65,11 @@ ROWS = {
             "rewrite --precision int8",
             "quantize --int8 --seconds 60",
         ],
+        chain_in_bf16=[
+            "prune {source} --images {images} --ratio 0.5 --allocation uniform --round-to 32 "
+            "--recover closed-form",
+            "shorten --ratio 0.4 --seconds 600",
+        ],
     ),
     "x4plus-anime": Row(
         SOURCES["x4plus-anime"],
@@ -76,8 +81,8 @@ ROWS = {
         chain_in_bf16=[
             "prune {source} --images {images} --keep model.0* --keep model.1* --ratio 0.5 "
             "--allocation uniform --round-to 32 --recover closed-form",
-            "shorten --ratio 0.51 --keep model.1.sub.6 --keep model.3 --keep model.6 "
-            "--keep model.8 --seconds 2400",
+            "shorten --ratio 0.46 --keep model.1.sub.6 --keep model.3 --keep model.6 "
+            "--keep model.8 --seconds 2700",
         ],
     ),
 }

@@ -79,7 +79,7 @@ def folded(graph: bytes) -> bytes:
     domains = [entry for entry in result.opset_import if entry.domain in used]
     del result.opset_import[:]
     result.opset_import.extend(domains)
-    return result.SerializeToString()
+    return bytes(result.SerializeToString())
 
 
 def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:

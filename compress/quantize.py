@@ -95,7 +95,7 @@ class Quantize(Step):
             generator.trainable()  # refuses files alone
         if kind != "float32":
             raise UserError(
-                f"{generator.label} is {kind} already",
+                f"{generator.label} is {'an ONNX graph in ' * (graph is not None)}{kind} already",
                 hint="name an artifact or a file from before",
             )
 
@@ -116,7 +116,7 @@ class Quantize(Step):
         from genslim.onnx_model import load_model
 
         graph = onnx_of(generator)
-        beyond = beyond_half(graph, calibration(generator.signature, self.seed))
+        beyond = beyond_half(graph, calibration(generator.signature, self.seed, graph))
         kept = nodes_kept(graph, beyond)
         half = to_fp16(graph, beyond)
         result = generator.variant(module=None, onnx=half)

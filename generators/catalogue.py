@@ -240,7 +240,7 @@ CATALOGUE = (
         "generators.networks.text_to_image.TextImageModel",
         "generators.recipes.text.text_mnist",
         "mnist",
-        epochs=5,
+        epochs=14,
         least={
             "asked": 0.90,
             "recognised": 0.90,

@@ -153,6 +153,7 @@ def sample(
     images: str | None = None,
     input: tuple[str, ...] = (),  # noqa: A002  the word of all commands
     weights: str | None = None,
+    value_range: tuple[float, float] | None = None,
     seed: int = 0,
     scale: int = 1,
     prompt: tuple[str, ...] = (),
@@ -167,7 +168,8 @@ def sample(
     Parameters
     ----------
     name:
-        A built-in name, or anything else that is a source: weights, an artifact or run folder.
+        A built-in name, or anything else that is a source: weights, an exported file, an artifact
+        or run folder.
     n:
         How many; 100 by default, or one for each prompt.
     output:
@@ -184,6 +186,8 @@ def sample(
         [NAME:]SHAPE of an input that can't be told from the source, the batch first: z:1,100.
     weights:
         File of weights for package.module:factory.
+    value_range:
+        Least and greatest value of a pixel, where it can't be told from the source: -1 1.
     seed:
         Of the inputs; the same images come of it whatever the batch.
     scale:
@@ -207,7 +211,7 @@ def sample(
     from genslim import load
 
     console = Console(quiet=quiet, as_json=json)
-    generator = load(name, images=images, input=input, weights=weights)
+    generator = load(name, images=images, input=input, weights=weights, value_range=value_range)
     if draws_prompts(generator):
         drawn = sample_prompts(
             generator,

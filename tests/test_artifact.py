@@ -17,6 +17,7 @@ from genslim.errors import UserError
 from genslim.generator import StepRecord
 from genslim.inputs import Inputs
 from genslim.onnx_graph import export_module
+from genslim.onnx_model import load_model
 from genslim.runtimes import runtime
 from genslim.storage import TEMPORARY
 from genslim.target import Target
@@ -81,7 +82,8 @@ def test_a_graph_comes_back_and_runs_the_same(tiny_gan: Generator) -> None:
     quantized = replace(tiny_gan, onnx=graph)
     artifact.save(quantized, Path("01-quantize"), kind="step", keep_weights=False)
     loaded = artifact.load(Path("01-quantize"))
-    assert loaded.onnx == graph
+    assert loaded.onnx is not None
+    assert load_model(loaded.onnx).graph == load_model(graph).graph
     assert loaded.module is None
     assert not (Path("01-quantize") / artifact.WEIGHTS).exists()
     inputs = Inputs(tiny_gan.signature, "parity").draw(3)

@@ -21,6 +21,7 @@ import pytest
 from conftest import Cli
 from onnx import TensorProto, helper, numpy_helper
 
+import genslim
 from export import TensorRt
 from export.engine.building import (
     Settings,
@@ -64,6 +65,7 @@ def test_the_engine_is_what_was_asked_for(
     assert report["run"].startswith("built, not run")
     assert report["library"].startswith(("tensorrt_rtx ", "tensorrt "))
     assert exported.files["engine.plan"] == Path("engine.plan")
+    assert genslim.load("engine.plan").signature == exported.signature, "by what lies beside it"
 
 
 @needs_rtx

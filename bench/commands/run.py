@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +53,8 @@ def run(
     Parameters
     ----------
     source:
-        The run's folder. The newest run below the working folder if left out.
+        The run's folder, or an exported file, which begins a run: fast.onnx. The newest run below
+        the working folder if left out.
     target:
         RUNTIME[:batch=N,threads=N,precision=auto|fp32|bf16,device=cpu|cuda]; batch and threads
         count for all runtimes. Batch is 16 for latents and 1 for images unless given.
@@ -85,22 +88,21 @@ def run(
     lpips_weights:
         Weights of torchvision's AlexNet or VGG16 for LPIPS, a state dict (.safetensors, .pth).
     """
-    found = find_run(source)
     names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
     console = common.console()
     sweep = Sweep.parse(batches, threads, seconds=seconds)
-    if common.input or common.weights:
+    if not is_file(source) and (common.input or common.weights or common.value_range):
         raise UserError(
             "a run is measured at the shapes and with the weights that it holds",
-            hint="leave out --input and --weights",
+            hint="leave out --input, --weights and --value-range",
         )
     if common.dry_run:
-        plan(found, names, target, console)
+        plan(source, common, names, target, console)
         return
     from bench.harness.measuring import measure
 
-    folder = Path(common.output) if common.output else found.path / FOLDER
-    with nullcontext() if common.output else found.locked():
+    with held(source, common) as found:
+        folder = Path(common.output) if common.output else found.path / FOLDER
         measurement = measure(
             load_artifacts(found, common.images),
             target,
@@ -128,6 +130,31 @@ def run(
     )
 
 
+@contextmanager
+def held(source: str | None, common: Common) -> Iterator[Run]:
+    """The run to measure, locked where something is written to it.
+
+    One that begins with a file is taken away again where it can't be measured.
+
+    Raises:
+        UserError: there is none, or it is in use.
+    """
+    if is_file(source):
+        from genslim.stepping import working_on
+
+        with working_on(source, replace(common, output=None)) as place:
+            yield place.run
+        return
+    found = find_run(source)
+    with nullcontext() if common.output else found.locked():
+        yield found
+
+
+def is_file(source: str | None) -> bool:
+    """Whether a file was named, not a run."""
+    return source is not None and Path(source).is_file()
+
+
 def show_sweep(measurement: Measurement, console: Console) -> None:
     """Images a second at each setting of the sweep, where there was one."""
     titles, lines = sweep_table(measurement.sweep)
@@ -137,17 +164,25 @@ def show_sweep(measurement: Measurement, console: Console) -> None:
         console.info(line)
 
 
-def plan(found: Run, names: list[str] | None, target: str, console: Console) -> None:
+def plan(
+    source: str | None, common: Common, names: list[str] | None, target: str, console: Console
+) -> None:
     """Say what would be measured, and do nothing."""
     from bench.harness.measuring import targets
     from genslim import artifact
     from genslim.runtimes import runtime
     from genslim.signature import Signature
+    from genslim.stepping import open_source
     from genslim.target import Target
 
-    record = artifact.read_record(found.artifacts[0])
-    settled = Target.parse(target).settled(Signature.from_json(record["signature"]))
-    console.info(f"would measure {', '.join(p.name for p in found.artifacts)} of {found.path}")
+    if is_file(source):
+        signature, what = open_source(source, common).signature, str(source)
+    else:
+        found = find_run(source)
+        signature = Signature.from_json(artifact.read_record(found.artifacts[0])["signature"])
+        what = f"{', '.join(p.name for p in found.artifacts)} of {found.path}"
+    settled = Target.parse(target).settled(signature)
+    console.info(f"would measure {what}")
     for place in targets(settled, names):
         reason = runtime(place.runtime).missing()
         console.info(f"on {place}" + (f": not here, {reason}" if reason else ""))

@@ -30,7 +30,7 @@ from genslim.errors import UserError
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 from genslim.runtimes import RUNTIMES, Session, runtime
-from genslim.signature import Images, Signature
+from genslim.signature import Signature
 from genslim.size import Size, size_of
 from genslim.target import Target
 from genslim.timing import Samples
@@ -147,8 +147,7 @@ def check(count: int | None, rounds: int, seconds: float, openings: int = 1) -> 
 
 def default_count(signature: Signature) -> int:
     """How many inputs quality is measured on unless it is said."""
-    images = any(isinstance(i.draw, Images) for i in signature.inputs)
-    return IMAGE_COUNT if images else LATENT_COUNT
+    return IMAGE_COUNT if signature.takes_images else LATENT_COUNT
 
 
 def targets(settled: Target, names: Sequence[str] | None) -> list[Target]:

@@ -22,7 +22,8 @@ from compress.quantization.pairs import Pairs
 from compress.quantization.placement import Batches
 from compress.quantization.ranges import Histogram, histograms
 from genslim.inputs import Inputs
-from genslim.signature import Signature
+from genslim.onnx_model import fixed_sides
+from genslim.signature import BATCH, Signature
 
 BATCHES = 4
 """Batches that ranges are read on."""
@@ -30,12 +31,20 @@ KEPT = 64
 """Files in the cache at most; those that were used longest ago go first."""
 
 
-def calibration(signature: Signature, seed: int) -> list[Mapping[str, Any]]:
-    """The calibration inputs of a generator: images hold many positions, a latent makes one."""
+def calibration(
+    signature: Signature, seed: int, graph: bytes | None = None
+) -> list[Mapping[str, Any]]:
+    """The calibration inputs of a generator: images hold many positions, a latent makes one.
+
+    Where a graph is given that takes batches of one size alone, they are of that size, and more.
+    """
     stream = Inputs(signature, "calibration", seed)
     size = 4 if signature.takes_images else 128
+    count = BATCHES
+    if graph is not None and (fixed := fixed_sides(graph, signature).get(BATCH)):
+        size, count = fixed, BATCHES * -(-size // fixed)
     return [
-        {name: tensor.numpy() for name, tensor in stream.draw(size).items()} for _ in range(BATCHES)
+        {name: tensor.numpy() for name, tensor in stream.draw(size).items()} for _ in range(count)
     ]
 
 

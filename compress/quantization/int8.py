@@ -78,7 +78,7 @@ class Int8:
     @cached_property
     def batches(self) -> list[Mapping[str, Any]]:
         """Calibration inputs."""
-        return calibration(self.plain.signature, self.step.seed)
+        return calibration(self.plain.signature, self.step.seed, self.graph)
 
     def ssim_of(self, pairs: Pairs) -> float:
         """Mean SSIM of a graph to the original on inputs that nothing is fitted on."""

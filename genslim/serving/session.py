@@ -63,7 +63,8 @@ class Session:
 
     Args:
         source: a :class:`~genslim.Generator`, or whatever :func:`genslim.load` opens: a built-in
-            name, weights, an artifact or run folder. None: the newest run's newest artifact.
+            name, weights, an exported file, an artifact or run folder. None: the newest run's
+            newest artifact.
         runtime: ``openvino``, ``onnxruntime``, ``torch`` or ``tensorrt``.
         device: ``cpu``, or ``cuda``: the first NVIDIA GPU.
         threads: of the CPU that a batch is computed with. None: all that the process may use.

@@ -117,7 +117,7 @@ def with_signature(graph: bytes, signature: Signature) -> bytes:
             break
     else:
         model.metadata_props.add(key=SIGNATURE, value=text)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def record_of(path: Path, contents: Iterable[bytes], licence: str = "") -> dict[str, Any]:
@@ -221,6 +221,14 @@ def open_ir(path: Path) -> Generator:
             hint="name the .onnx file that it was made from",
         )
     signature = signature_in(model.get_rt_info([SECTION, SIGNATURE]).astype(str), path)
+    if len(model.inputs) != len(signature.inputs) or not all(
+        spec.name in port.get_names()
+        for spec, port in zip(signature.inputs, model.inputs, strict=True)
+    ):
+        raise UserError(
+            f"the signature in {path} is not that of its inputs",
+            hint="export it again: export openvino",
+        )
     licence = ""
     if model.has_rt_info([SECTION, LICENCE]):
         licence = model.get_rt_info([SECTION, LICENCE]).astype(str)

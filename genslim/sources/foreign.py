@@ -61,14 +61,26 @@ def adopted(model: onnx.ModelProto, path: Path, options: SourceOptions) -> tuple
     batch = fixed_batch(model, path)
     made = run_once(model, signature, batch or TRIAL_BATCH, path)
     picture = picture_of(made, batch or TRIAL_BATCH, path)
-    kept = [value for value in model.graph.output if value.name == picture.name]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
     usual = (0.0, 1.0) if signature.takes_images else (-1.0, 1.0)
     output = Output(picture.name, shape_of(picture, signature), options.value_range or usual)
+    keep_alone(model, output)
     signature = Signature(signature.inputs, (output,))
     warn(path, signature, [m.name for m in made if m is not picture])
     return model.SerializeToString(), signature
+
+
+def keep_alone(model: onnx.ModelProto, output: Output) -> None:
+    """Let one output be the model's only one, with its shape, which ONNX requires."""
+    import onnx
+
+    (kept,) = (value for value in model.graph.output if value.name == output.name)
+    if not kept.type.tensor_type.HasField("shape"):
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+        shape = [batch.dim_value or batch.dim_param or BATCH, *output.shape[1:]]
+        kind = kept.type.tensor_type.elem_type
+        kept = onnx.helper.make_tensor_value_info(output.name, kind, shape)
+    del model.graph.output[:]
+    model.graph.output.append(kept)
 
 
 def warn(path: Path, signature: Signature, dropped: list[str]) -> None:
