@@ -44,7 +44,8 @@ class Quantize(Step):
     quantizer: Literal["auto", "nncf", "onnxruntime"] = "auto"
     """Whose Q/DQ pairs: auto takes those that the target is fastest with."""
     activations: Literal["auto", "symmetric", "asymmetric"] = "auto"
-    """Ranges of activations; auto: symmetric for TensorRT alone, which takes no others."""
+    """Ranges of activations; auto: symmetric for TensorRT, which takes no others, and where the
+    target is clearly faster with them: OpenVINO on some CPUs with AMX."""
     revert: bool = True
     """Whether layers that are slower in int8 on the target stay in floating point."""
     explain: bool = False
@@ -56,9 +57,11 @@ class Quantize(Step):
         return Target.parse(self.target).runtime == "tensorrt"
 
     @property
-    def symmetric(self) -> bool:
-        """Whether ranges of activations lie evenly around zero."""
-        return self.activations == "symmetric" or (self.activations == "auto" and self.for_tensorrt)
+    def symmetric(self) -> bool | None:
+        """Whether ranges of activations lie evenly around zero; None: as the target is faster."""
+        if self.activations == "auto":
+            return True if self.for_tensorrt else None
+        return self.activations == "symmetric"
 
     def settled_target(self, generator: Generator) -> Target:
         """Where results are judged: TensorRT runs no graph, so ONNX Runtime stands in for it."""

@@ -39,7 +39,7 @@ class OpenVino(Exporter):
         """Convert the graph and save it."""
         import openvino
 
-        graph = for_openvino(graph_of(generator, "auto"))
+        graph = for_openvino(graph_of(generator, "auto"), elsewhere=True)
         kind = kind_of(graph)
         try:
             model = openvino.Core().read_model(graph)

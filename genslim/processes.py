@@ -69,6 +69,13 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def has_amx() -> bool:
+    """Whether the CPU has units for products of small matrices, in bf16 and int8."""
+    import torch
+
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def agreed(value: T) -> T:
     """The first process's ``value``, in every process; all must call it alike."""
     if count() == 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from torch import nn
 
 from compress.norm_folding import without_batch_norms
@@ -28,7 +30,7 @@ from genslim.onnx_graph import onnx_of
 from genslim.onnx_model import load_model
 from genslim.runtimes import runtime
 from genslim.signature import Images, Input, Output, Signature
-from genslim.signs import signed, unsigned
+from genslim.signs import for_openvino, signed, unsigned
 from genslim.target import Target
 
 
@@ -151,6 +153,30 @@ def test_openvino_computes_a_signed_graph_as_onnxruntime_does(
     theirs, ours = run(dense, int8, "onnxruntime"), run(dense, int8, "openvino")
     assert float((theirs - exact).abs().mean()) < 0.02 * float(exact.std())
     assert float((theirs - ours).abs().mean()) < 0.02 * float(exact.std())
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_openvino_gets_int8_where_its_kernels_want_it(
+    dense: Generator, pairs: Pairs, monkeypatch: pytest.MonkeyPatch, amx: bool
+) -> None:
+    """On a CPU with AMX; what is concatenated only if the graph is run on this one."""
+    monkeypatch.setattr("genslim.signs.has_amx", lambda: amx)
+    symmetric = pairs.with_ranges({n: r.symmetric() for n, r in pairs.ranges.items()}).graph
+
+    def kinds(graph: bytes) -> set[np.dtype[Any]]:
+        model = load_model(graph)
+        zeros = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+        return {numpy_helper.to_array(t).dtype for t in model.graph.initializer if t.name in zeros}
+
+    here, elsewhere = for_openvino(symmetric), for_openvino(symmetric, elsewhere=True)
+    signs = np.dtype(np.int8), np.dtype(np.uint8)
+    assert kinds(here) == {signs[0] if amx else signs[1]}
+    assert kinds(elsewhere) == ({*signs} if amx else {signs[1]})
+    expected = run(dense, symmetric, "onnxruntime")
+    for graph in (here, elsewhere):
+        assert torch.equal(run(dense, graph, "onnxruntime"), expected)
+    mixed = for_openvino(pairs.graph)
+    assert torch.equal(run(dense, mixed, "onnxruntime"), run(dense, pairs.graph, "onnxruntime"))
 
 
 def test_signs_are_changed_without_changing_numbers(dense: Generator, pairs: Pairs) -> None:

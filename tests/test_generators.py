@@ -27,6 +27,9 @@ from genslim.loading import load
 DATA = SHARED / "data" / "mnist"
 
 
+SHIPPED = [chosen for chosen in CATALOGUE if facts(chosen.name)]
+
+
 @pytest.fixture
 def small_mnist(tmp_path: Path) -> Path:
     """Four IDX files with 128 training and 64 test images of random strokes."""
@@ -121,7 +124,11 @@ def test_a_discriminator_sees_a_collapsed_batch() -> None:
 
 def test_shipped_weights_are_what_their_recipe_says() -> None:
     total = 0
-    for chosen in CATALOGUE:
+    assert {chosen.name for chosen in SHIPPED} >= {
+        *("dcgan-mnist", "dcgan-skip-mnist", "denoise-mnist", "digit-classifier"),
+        *("gan-mnist", "vae-mnist"),
+    }
+    for chosen in SHIPPED:
         recipe, path = facts(chosen.name), FOLDER / f"{chosen.name}.safetensors"
         assert recipe["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert all(recipe["figures"][name] >= least for name, least in chosen.least.items())
@@ -183,7 +190,9 @@ def test_the_list_shows_every_generator(cli: Cli) -> None:
     assert done.status == 0
     data = json.loads(done.out.splitlines()[-1])
     assert [g["name"] for g in data["generators"]] == [entry.name for entry in CATALOGUE]
-    assert all(g["figures"] for g in data["generators"])
+    made = {g["name"] for g in data["generators"] if "figures" in g}
+    assert made == {chosen.name for chosen in SHIPPED}
+    assert all(g["kind"] for g in data["generators"])
 
 
 def test_samples_are_written_as_a_sheet(cli: Cli, tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def test_a_catalogue_lists_generators_and_no_judges() -> None:
     for name, entry in known().items():
         assert entry.name == name
         signature = entry.signature()
+        if not all(isinstance(spec.draw, Prior) for spec in signature.inputs):
+            continue  # what takes images has tests of its own
         module = entry.build().eval()
         inputs = Inputs(signature, "parity").draw(2)
         images = Generator(name, signature, {}, module)(inputs)
