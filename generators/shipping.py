@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generators.catalogue import Entry, entry
-from generators.shipped import round_as_stored, save_shipped
+from generators.catalogue import CATALOGUE, Entry, entry
+from generators.shipped import read_shipped, round_as_stored, save_shipped
 from generators.training.precision import Precision
 from generators.training.schedule import Schedule
 from generators.training.trainer import train
@@ -79,7 +79,8 @@ def train_entry(
                 hint="name weights of the same or a like network",
             )
         console.info(f"starts from {len(taken)} of {len(weights)} tensors of {init}")
-    train(objective, training, schedule, output / "training" / name, console, precision)
+    folder = output / "training" / name
+    train(objective, training, schedule, folder, console, precision=precision)
     round_as_stored(objective.product())
     verdict = objective.judge()  # of what is shipped
     recipe = {
@@ -129,19 +130,17 @@ def read_weights(name: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from generators.catalogue import CATALOGUE
-    from generators.shipped import FOLDER
-
-    shipped = name in {candidate.name for candidate in CATALOGUE}
-    path = FOLDER / f"{name}.safetensors" if shipped else Path(name)
-    if not path.is_file():
+    if name in {candidate.name for candidate in CATALOGUE}:
+        tensors = read_shipped(name)
+    elif not Path(name).is_file():
         raise UserError(
-            f"no weights {path}", hint="name a safetensors file or one of `generators list`"
+            f"no weights {name}", hint="name a safetensors file or one of `generators list`"
         )
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} is no safetensors file: {error}", hint="name one that a training wrote"
-        ) from error
+    else:
+        try:
+            tensors = load_file(name)
+        except SafetensorError as error:
+            raise UserError(
+                f"{name} is no safetensors file: {error}", hint="name one that a training wrote"
+            ) from error
     return {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}

@@ -66,7 +66,7 @@ def has_bf16() -> bool:
     if torch.accelerator.is_available():
         return False  # not known to be faster there
     # torch has no public question for these.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported()) or has_amx()
 
 
 def has_amx() -> bool:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from generators.networks.classes import CLASSES, LATENT, with_one_hot
 from generators.networks.dcgan import TRUNCATION, initialise
-from generators.networks.steadying import append_minibatch_deviation
+from generators.networks.steadying import projected
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 WIDTHS = (512, 128, 64, 32)
@@ -93,10 +93,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """Logits of ``images`` as members of ``classes``."""
-        features = self.features(images)
-        score: Tensor = self.score(append_minibatch_deviation(features)).flatten()
-        match: Tensor = (self.classes(classes) * features.flatten(1)).sum(1)
-        return score + match
+        return projected(self.features(images), self.score, self.classes(classes))
 
 
 def signature(truncation: float = TRUNCATION) -> Signature:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from generators.networks.classes import CLASSES, LATENT, with_one_hot
-from generators.networks.steadying import append_minibatch_deviation
+from generators.networks.steadying import projected
 from genslim.signature import BATCH, Input, Output, Prior, Signature
 
 WIDTHS = (256, 128, 64)
@@ -65,10 +65,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """Logits of ``images`` as members of ``classes``."""
-        features = self.features(images)
-        score: Tensor = self.score(append_minibatch_deviation(features)).flatten()
-        match: Tensor = (self.classes(classes) * features.flatten(1)).sum(1)
-        return score + match
+        return projected(self.features(images), self.score, self.classes(classes))
 
 
 def signature(truncation: float = TRUNCATION) -> Signature:

@@ -20,6 +20,20 @@ def append_minibatch_deviation(features: Tensor, group: int = 4) -> Tensor:
     return torch.cat([features, per_group.repeat(size)[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
+def projected(features: Tensor, score: nn.Module, of_classes: Tensor) -> Tensor:
+    """Logits ``(N,)``: how real ``features`` are, and how well they match their classes.
+
+    The projection of Miyato, Koyama 2018 (arXiv 1802.05637).
+
+    Args:
+        features: ``(N, C, H, W)``.
+        score: reads them with the deviation of their minibatch.
+        of_classes: what the classes are compared with, ``(N, C * H * W)``.
+    """
+    real: Tensor = score(append_minibatch_deviation(features)).flatten()
+    return real + (of_classes * features.flatten(1)).sum(1)
+
+
 def spectrally_normed(network: nn.Module) -> nn.Module:
     """``network`` with every convolution's and matrix's greatest singular value held at 1.
 

@@ -6,6 +6,10 @@ its keyword arguments, with the values that the shipped weights were made with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
 import torch
 from torch import nn
 
@@ -16,9 +20,9 @@ from generators.networks import dcgan, dcgan_skip, gan, vae
 from generators.networks.classes import LATENT, class_of
 from generators.networks.digit_classifier import DigitClassifier
 from generators.networks.steadying import spectrally_normed
-from generators.training.adversarial import Adversarial, Judge, Loss
+from generators.training.adversarial import Adversarial, Loss
 from generators.training.classification import Classification
-from generators.training.objective import Objective
+from generators.training.objective import Judge, Objective
 from generators.training.variational import Variational
 from genslim.signature import Signature
 
@@ -34,18 +38,13 @@ def gan_mnist(
     dropout: float = 0.3,
 ) -> Objective:
     """The plain GAN, judged by the shipped digit classifier."""
-    torch.manual_seed(seed)
-    return Adversarial(
-        gan.Generator(),
-        [
-            remedied(gan.Discriminator(dropout=dropout), spectral_norm)
-            for _ in range(discriminators)
-        ],
-        latent=LATENT,
-        class_of=class_of,
-        judge=judge_of_digits(gan.signature(), gan.signature(truncation=1.0)),
-        seed=seed,
+    return adversarial(
+        gan,
+        partial(gan.Discriminator, dropout=dropout),
+        seed,
         loss=loss,
+        spectral_norm=spectral_norm,
+        discriminators=discriminators,
         augment=augment,
     )
 
@@ -60,15 +59,13 @@ def dcgan_mnist(
     augment: int = 0,
 ) -> Objective:
     """DCGAN, judged by the shipped digit classifier."""
-    torch.manual_seed(seed)
-    return Adversarial(
-        dcgan.Generator(),
-        [remedied(dcgan.Discriminator(), spectral_norm) for _ in range(discriminators)],
-        latent=LATENT,
-        class_of=class_of,
-        judge=judge_of_digits(dcgan.signature(), dcgan.signature(truncation=1.0)),
-        seed=seed,
+    return adversarial(
+        dcgan,
+        dcgan.Discriminator,
+        seed,
         loss=loss,
+        spectral_norm=spectral_norm,
+        discriminators=discriminators,
         augment=augment,
     )
 
@@ -83,15 +80,13 @@ def dcgan_skip_mnist(
     augment: int = 0,
 ) -> Objective:
     """DCGAN with skip connections, judged by the shipped digit classifier."""
-    torch.manual_seed(seed)
-    return Adversarial(
-        dcgan_skip.Generator(),
-        [remedied(dcgan_skip.Discriminator(), spectral_norm) for _ in range(discriminators)],
-        latent=LATENT,
-        class_of=class_of,
-        judge=judge_of_digits(dcgan_skip.signature(), dcgan_skip.signature(truncation=1.0)),
-        seed=seed,
+    return adversarial(
+        dcgan_skip,
+        dcgan_skip.Discriminator,
+        seed,
         loss=loss,
+        spectral_norm=spectral_norm,
+        discriminators=discriminators,
         augment=augment,
     )
 
@@ -115,6 +110,30 @@ def digit_classifier(test: Digits, seed: int) -> Objective:
     """The classifier, judged on MNIST's test split."""
     torch.manual_seed(seed)
     return Classification(DigitClassifier(), test, seed=seed)
+
+
+def adversarial(
+    networks: ModuleType,
+    discriminator: Callable[[], nn.Module],
+    seed: int,
+    *,
+    loss: Loss,
+    spectral_norm: bool,
+    discriminators: int,
+    augment: int,
+) -> Objective:
+    """The generator of a module in :mod:`generators.networks` against so many discriminators."""
+    torch.manual_seed(seed)
+    return Adversarial(
+        networks.Generator(),
+        [remedied(discriminator(), spectral_norm) for _ in range(discriminators)],
+        latent=LATENT,
+        class_of=class_of,
+        judge=judge_of_digits(networks.signature(), networks.signature(truncation=1.0)),
+        seed=seed,
+        loss=loss,
+        augment=augment,
+    )
 
 
 def remedied(discriminator: nn.Module, spectral_norm: bool) -> nn.Module:

@@ -6,8 +6,6 @@ its keyword arguments, with the values that the shipped weights were made with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +19,7 @@ from generators.networks.denoise_photo import PhotoDenoiser
 from generators.networks.enhance_photo import PhotoEnhancer
 from generators.networks.inpaint_photo import HOLES, PhotoInpainter
 from generators.training.degradation import Degradation, Hiding, Noise, Shrinking
-from generators.training.objective import Objective
+from generators.training.objective import Judge, Objective
 from generators.training.restoration import SHOWN, Restoration
 
 JUDGED = 1000
@@ -145,9 +143,7 @@ def restoring(
     )
 
 
-def judge_of(
-    clean: list[Tensor], degradations: dict[str, Degradation]
-) -> Callable[[nn.Module], dict[str, float]]:
+def judge_of(clean: list[Tensor], degradations: dict[str, Degradation]) -> Judge:
     """A judge of what a network makes of ``clean`` ``(N, C, H, W)`` in [0, 1] after degradations.
 
     Args:

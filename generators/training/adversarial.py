@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from generators.training.averaging import averaged
-from generators.training.objective import Objective, linear_decay
+from generators.training.objective import Judge, Objective, linear_decay
 
-Judge = Callable[[nn.Module], dict[str, float]]
 Loss = Literal["non-saturating", "hinge"]
 
 RARE = 0.02
@@ -114,13 +113,6 @@ class Adversarial(Objective):
         padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
         h, w = images.shape[2:]
         return padded[:, :, most + dy : most + dy + h, most + dx : most + dx + w]
-
-    @property
-    def average(self) -> torch.optim.swa_utils.AveragedModel:
-        """The averaged generator, and what moves it."""
-        average = self.bare("average")
-        assert isinstance(average, torch.optim.swa_utils.AveragedModel)
-        return average
 
     def judge(self) -> dict[str, float]:
         """What the judge says of the averaged generator."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,9 @@ from generators.training.precision import InBfloat16, Precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Judge = Callable[[nn.Module], dict[str, float]]
+"""Figures of a product, by name."""
 
 
 class Objective(ABC):
@@ -133,6 +136,13 @@ class Objective(ABC):
             network = self._accelerator.unwrap_model(network)
         return network.network if isinstance(network, InBfloat16) else network
 
+    @property
+    def average(self) -> AveragedModel:
+        """The network called ``average``, where there is one: a moving average of another."""
+        average = self.bare("average")
+        assert isinstance(average, AveragedModel)
+        return average
+
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs, as tensors and plain data."""
         return {
@@ -148,6 +158,10 @@ class Objective(ABC):
         for name, optimiser in state["optimisers"].items():
             self.optimisers[name].load_state_dict(optimiser)
         self.random.set_state(state["random"])
+        if self._accelerator is not None and (own := self._accelerator.process_index):
+            # The state is the first process's: the others draw on unlike it.
+            common = int(torch.randint(2**62, (), generator=self.random))
+            self.random.manual_seed(common + own)
 
 
 def linear_decay(progress: float, start: float = 0.5) -> float:

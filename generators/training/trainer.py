@@ -38,6 +38,7 @@ def train(
     schedule: Schedule,
     folder: Path,
     console: Console,
+    *,
     precision: Precision = "fp32",
 ) -> dict[str, float]:
     """Train to the end of the schedule and return the last judgement.
@@ -106,9 +107,9 @@ def train_epoch(
 ) -> dict[str, float]:
     """One pass over the data; the mean losses."""
     sums: defaultdict[str, float] = defaultdict(float)
-    for step, (images, labels) in enumerate(batches):
+    for step, batch in enumerate(batches):
         progress = (epoch - 1 + step / steps) / epochs
-        images, labels = images.to(objective.device), labels.to(objective.device)
+        images, labels = (part.to(objective.device) for part in batch)
         for name, value in objective.train_batch(images, labels, progress).items():
             if not math.isfinite(value):
                 raise GateFailed(
