@@ -84,7 +84,6 @@ def distill(
     batch_size: int | None = None,
     adapt_norms: bool = True,
     least: float = 0.0,
-    exact: bool = False,
     checkpoint: Checkpoint | None = None,
     console: Console = SILENT,
     what: str = "distilling",
@@ -111,7 +110,6 @@ def distill(
             arXiv 1806.08342, section 3.2.3); needed after a cut. Where it is False they stay.
         least: the SSIM that is needed. Where at half time the error is still more than twice what
             that allows, the rest is not tried: errors were never seen to halve in that time.
-        exact: compute in float32 even where the machine has bf16; for students that round.
         checkpoint: where to keep what is needed to go on after an interruption; removed when done.
         console: shows progress with the SSIM on unseen inputs.
         what: the bar's title.
@@ -134,7 +132,6 @@ def distill(
         batch_size=batch_size or usual_batch(teacher.signature),
         adapt_norms=adapt_norms,
         least=least,
-        exact=exact,
     )
     work = Distillation(
         student,
@@ -171,7 +168,7 @@ class Distillation:
         if plan.adapt_norms:
             recalibrate_norms(student, teacher, plan.seed)
         signature = teacher.signature
-        watched = Watched(student, signature, dict.fromkeys(features), exact=plan.exact)
+        watched = Watched(student, signature, dict.fromkeys(features))
         self.accelerator = processes.accelerator(
             idle_weights=processes.count() > 1 and has_idle_weights(watched)
         )
@@ -205,8 +202,6 @@ class Distillation:
 
         bf16's rounding moves an image's SSIM by 0.0002, which a student that rounds less would see.
         """
-        if self.plan.exact:
-            return original
 
         def targets(inputs: Batch) -> list[Tensor]:
             with self.accelerator.autocast():

@@ -27,7 +27,6 @@ class Plan:
     batch_size: int
     adapt_norms: bool
     least: float
-    exact: bool
 
     def share(self, step: int, spent: float) -> float:
         """How much of the work is done after ``step`` steps and ``spent`` seconds; 1 is all."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from compress.batches import Batch
@@ -25,7 +23,6 @@ class Watched(nn.Module):
         signature: of its inputs and images.
         features: names of modules inside, and which of their channels count; None for all. The
             channels are axis 1 of ``(N, C, H, W)``, and the last of anything else.
-        exact: compute in float32 even where bf16 autocast is on.
     """
 
     def __init__(
@@ -33,14 +30,11 @@ class Watched(nn.Module):
         module: nn.Module,
         signature: Signature,
         features: Mapping[str, Tensor | None],
-        *,
-        exact: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
         self.signature = signature
         self.features = dict(features)
-        self.exact = exact
 
     def forward(self, inputs: Batch) -> list[Tensor]:
         """The images, then each feature in the order of ``features``."""
@@ -51,10 +45,8 @@ class Watched(nn.Module):
             )
             for name in self.features
         ]
-        device = next(iter(inputs.values())).device.type
         try:
-            with torch.autocast(device, enabled=False) if self.exact else nullcontext():
-                images = run_module(self.module, self.signature, inputs)
+            images = run_module(self.module, self.signature, inputs)
         finally:
             for handle in handles:
                 handle.remove()

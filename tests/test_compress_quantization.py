@@ -328,6 +328,36 @@ def test_what_is_learned_goes_back_into_the_graph(dense: Generator, pairs: Pairs
     assert float((made - expected).abs().mean()) < 0.2 * float((before - expected).abs().mean())
 
 
+def test_symmetric_ranges_stay_symmetric_while_they_are_learned(
+    dense: Generator, pairs: Pairs
+) -> None:
+    """Else a zero point would come back, which some runtimes' quickest kernels do not take."""
+    even = pairs.with_ranges({name: r.symmetric() for name, r in pairs.ranges.items()})
+    module = dense.trainable()
+    rounding = Rounding(module, even)
+    inputs = Inputs(dense.signature, "recovery").draw(4)
+    with rounding.applied():
+        optimiser = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 1e-2)
+        module(inputs["images"]).square().mean().backward()
+        optimiser.step()
+    learned = rounding.learned().ranges
+    assert learned != even.ranges
+    assert {r.zero for r in learned.values()} == {128}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_rounding_is_torch_s(kind: torch.dtype) -> None:
+    """Of what lies in the middle of a step, and beyond the range, too."""
+    low, high = torch.tensor(-1.3), torch.tensor(2.1)
+    x = torch.linspace(-2, 3, 1001).to(kind)
+    rounded = Rounded.apply(x, low, high)  # type: ignore[no-untyped-call]
+    scale = float(high - low) / 255
+    theirs = torch.fake_quantize_per_tensor_affine(x.float(), scale, round(1.3 / scale), 0, 255)
+    assert rounded.dtype == kind
+    coarse = 0.0 if kind == torch.float32 else 1.5 * scale
+    assert float((rounded.float() - theirs).abs().max()) <= coarse + 1e-6
+
+
 def test_ends_of_a_range_are_pulled_by_what_they_clip() -> None:
     x = torch.tensor([-3.0, 0.1, 0.52, 5.0], requires_grad=True)
     low, high = torch.tensor(-1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)

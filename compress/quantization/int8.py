@@ -266,7 +266,6 @@ class Int8:
                 # Lower: gradients pass the rounding as if it were not there.
                 learning_rate=self.step.rate * usual_rate(start.of.signature),
                 adapt_norms=False,
-                exact=True,  # bf16 would round once more
                 checkpoint=current(),
                 console=self.console,
                 what="training as if quantized",
