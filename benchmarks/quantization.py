@@ -81,8 +81,9 @@ ROWS = {
         chain_in_bf16=[
             "prune {source} --images {images} --keep model.0* --keep model.1* --ratio 0.5 "
             "--allocation uniform --round-to 32 --recover closed-form",
-            "shorten --ratio 0.46 --keep model.1.sub.6 --keep model.3 --keep model.6 "
-            "--keep model.8 --seconds 2700",
+            "shorten --ratio 0.18 --keep model.1.sub.6 --keep model.3 --keep model.6 "
+            "--keep model.8 --seconds 900",
+            "quantize --int8 --seconds 1200",
         ],
     ),
 }

@@ -94,11 +94,10 @@ def quality(way: Way, count: int) -> dict[str, float]:
 
 
 def measure(
-    artifact: Path | None, steps: Sequence[int], *, batch: int, count: int, rounds: int,
+    small: Generator | None, steps: Sequence[int], *, batch: int, count: int, rounds: int,
     seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything, as JSON."""
-    small = None if artifact is None else genslim.load(artifact)
+    """Everything, as JSON: of the shipped generator, and of what was made of it, if anything."""
     original = genslim.load("text-mnist") if small is None else small.original
     compared = ways(original, small, steps, torch.get_num_threads())
     taken = times(compared, batch, rounds, seconds)
@@ -117,7 +116,7 @@ def measure(
         }
         print(f"  {name}: {rows[name]['times_as_fast']:.2f}x", flush=True)
     return {
-        "artifact": None if artifact is None else [step.name for step in small.steps],  # type: ignore[union-attr]
+        "artifact": None if small is None else [step.name for step in small.steps],
         "batch": batch,
         "count": count,
         "threads": torch.get_num_threads(),
@@ -163,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("-o", "--output", type=Path, default=Path("docs/text.md"))
     options = made.parse_args(arguments)
     results = measure(
-        options.artifact,
+        None if options.artifact is None else genslim.load(options.artifact),
         [int(count) for count in options.steps.split(",")],
         batch=options.batch,
         count=options.count,

@@ -16,5 +16,11 @@ generators = Group(
             "generators.commands:sample",
             epilogue="generators sample dcgan-mnist --n 10000 --runtime openvino -o samples/",
         ),
+        Command(
+            "onnx",
+            "of text to image: a step with its key-value cache, and the painter, as ONNX files",
+            "generators.commands:onnx",
+            epilogue="generators onnx text-mnist -o text-mnist/",
+        ),
     ),
 )

@@ -261,3 +261,46 @@ def sample(
     )
     facts = {"name": name, "seed": seed, **made.to_json()}
     console.finish(facts, wrote=str(output), following=None)
+
+
+def onnx(
+    name: str = "text-mnist",
+    /,
+    *,
+    output: Path = Path("text-mnist"),
+    json: bool = False,
+    quiet: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Write what draws for prompts as two ONNX files: step.onnx and painter.onnx.
+
+    A step reads tokens after those that were read before, whose keys and values it takes as inputs
+    and gives as outputs; the painter makes pictures of the codes that were written.
+
+    Parameters
+    ----------
+    name:
+        text-mnist, or an artifact or run that was made of it.
+    output:
+        Folder to write into (-o).
+    json:
+        End standard output with one line of JSON.
+    quiet:
+        Say nothing but errors.
+    dry_run:
+        Open the source, and say what would be written.
+    """
+    from generators.text.pipeline import check_draws_prompts, save_graphs
+    from genslim import load
+
+    console = Console(quiet=quiet, as_json=json)
+    generator = load(name)
+    check_draws_prompts(generator)
+    if dry_run:
+        console.info(f"would write {output / 'step.onnx'} and {output / 'painter.onnx'}")
+        return
+    paths = save_graphs(generator, output)
+    rows = [[path.name, f"{path.stat().st_size / 1e6:.2f} MB"] for path in paths]
+    console.table(["file", "size"], rows)
+    facts = {"name": name, "files": {path.name: path.stat().st_size for path in paths}}
+    console.finish(facts, wrote=str(output), following=None)

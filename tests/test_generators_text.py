@@ -34,7 +34,7 @@ from generators.text.cached import quantized, step_graph
 from generators.text.compressed import painter_of, transformer_of
 from generators.text.decoding import likeliest, many_at_once, one_after_another
 from generators.text.eager import TorchReader
-from generators.text.pipeline import TextToImage, read_runtime
+from generators.text.pipeline import TextToImage, read_runtime, save_graphs
 from generators.text.sessions import OnnxRuntimeReader, OpenVinoReader
 from generators.training.language_model import hidden, lesson
 from generators.training.text_to_image import TextToImage as Training
@@ -379,6 +379,34 @@ def test_a_graph_gives_back_its_transformer_and_its_painter() -> None:
     torch.testing.assert_close(
         painter_of(blob, CODES)(codes), drawn(model, codes), atol=1e-5, rtol=0
     )
+
+
+def test_two_files_draw_for_prompts_without_genslim(tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    generator = tiny_generator()
+    step, painter = save_graphs(generator, tmp_path / "text")
+    for path in (step, painter):
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(painter, providers=["CPUExecutionProvider"])
+    codes = torch.randint(CODES, (3, TOKENS))
+    shares = torch.nn.functional.one_hot(codes, CODES).float()
+    (images,) = session.run(None, {"shares": shares.numpy()})
+    model = generator.module
+    assert isinstance(model, TextImageModel)
+    torch.testing.assert_close(torch.from_numpy(images), drawn(model, codes), atol=1e-5, rtol=0)
+    prompt = prompts.encode(["three"])
+    read = OnnxRuntimeReader(step.read_bytes()).read(prompt)
+    torch.testing.assert_close(read, TorchReader(model.transformer).read(prompt), atol=1e-4, rtol=0)
+
+
+def test_what_writes_no_tokens_has_no_step(tmp_path: Path, tiny_gan: Generator, cli: Cli) -> None:
+    with pytest.raises(UserError, match="draws no pictures for prompts"):
+        save_graphs(tiny_gan, tmp_path)
+    said = cli("generators", "onnx", "dcgan-mnist", "-o", tmp_path / "out").refused()
+    assert "draws no pictures for prompts" in said
+    assert not (tmp_path / "out").exists()
 
 
 # From prompts to pictures.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from generators.networks.text_transformer import Transformer
+from generators.networks.vector_quantizer import TOKENS
 from genslim.errors import UserError
 from genslim.onnx_model import load_model
 
@@ -130,8 +131,12 @@ def part(
     model: onnx.ModelProto, inputs: list[str], outputs: list[str]
 ) -> Callable[[dict[str, Any]], list[Any]]:
     """A piece of a graph, from some of its tensors to others, on ONNX Runtime."""
+    return running(piece(model, inputs, outputs).SerializeToString(), outputs)
+
+
+def piece(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """What of a graph leads from some of its tensors to others."""
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper
 
     graph = copy.deepcopy(model.graph)
@@ -139,13 +144,17 @@ def part(
     for name in {*inputs, *outputs} - known:
         graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     whole = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    piece = onnx.utils.Extractor(whole).extract_model(inputs, outputs)
+    return onnx.utils.Extractor(whole).extract_model(inputs, outputs)
+
+
+def running(graph: bytes, outputs: list[str]) -> Callable[[dict[str, Any]], list[Any]]:
+    """A graph on ONNX Runtime."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
-    session: Any = onnxruntime.InferenceSession(
-        piece.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(feed: dict[str, Any]) -> list[Any]:
         made: list[Any] = session.run(outputs, feed)
@@ -154,8 +163,18 @@ def part(
     return run
 
 
-def painter_of(graph: bytes, codes: int) -> Callable[[Tensor], Tensor]:
-    """What draws pictures ``(N, 1, 32, 32)`` of codes ``(N, 49)``, int64, in a chain's graph."""
+def painter_graph(graph: bytes, codes: int) -> bytes:
+    """The piece of a graph that draws ``images`` of ``shares`` ``(batch, 49, codes)``, float32.
+
+    Args:
+        graph: a chain's, or the original's, exported.
+        codes: how many there are.
+
+    Raises:
+        UserError: it is of something else.
+    """
+    from onnx import TensorProto, helper
+
     model = load_model(graph)
     softmax = [node for node in model.graph.node if node.op_type == "Softmax"]
     if not softmax:
@@ -163,11 +182,23 @@ def painter_of(graph: bytes, codes: int) -> Callable[[Tensor], Tensor]:
             "the graph has no softmax over codes",
             hint="name an artifact that compress made of text-mnist",
         )
-    shares = softmax[-1].output[0]
-    run = part(model, [shares], [model.graph.output[0].name])
+    read = softmax[-1].output[0]
+    made = piece(model, [read], [model.graph.output[0].name])
+    for node in made.graph.node:
+        node.input[:] = ["shares" if name == read else name for name in node.input]
+    shape: list[str | int | None] = ["batch", TOKENS, codes]
+    made.graph.input[0].CopyFrom(helper.make_tensor_value_info("shares", TensorProto.FLOAT, shape))
+    blob: bytes = made.SerializeToString()
+    return blob
+
+
+def painter_of(graph: bytes, codes: int) -> Callable[[Tensor], Tensor]:
+    """What draws pictures ``(N, 1, 32, 32)`` of codes ``(N, 49)``, int64, in a chain's graph."""
+    painter = painter_graph(graph, codes)
+    run = running(painter, [load_model(painter).graph.output[0].name])
 
     def paint(tokens: Tensor) -> Tensor:
-        (images,) = run({shares: one_hot(tokens, codes).float().numpy()})
+        (images,) = run({"shares": one_hot(tokens, codes).float().numpy()})
         return torch.from_numpy(images)
 
     return paint

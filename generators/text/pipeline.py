@@ -16,7 +16,7 @@ from torch import Tensor
 from generators.networks.text_to_image import TextImageModel, drawn
 from generators.text import prompts
 from generators.text.cached import quantized, step_graph
-from generators.text.compressed import painter_of, transformer_of
+from generators.text.compressed import painter_graph, painter_of, transformer_of
 from generators.text.decoding import Reader, many_at_once, one_after_another
 from generators.text.eager import TorchReader
 from generators.text.sessions import OnnxRuntimeReader, OpenVinoReader
@@ -57,12 +57,7 @@ class TextToImage:
         from genslim.loading import load
 
         generator = source if isinstance(source, Generator) else load(source)
-        original = generator.original.module
-        if not isinstance(original, TextImageModel):
-            raise UserError(
-                f"{generator.label} draws no pictures for prompts",
-                hint="name text-mnist, or an artifact that was made of it",
-            )
+        original = check_draws_prompts(generator)
         if isinstance(generator.module, TextImageModel):
             return cls.of_module(generator.module, runtime, threads)
         if generator.onnx is None or runtime == "torch":
@@ -70,12 +65,8 @@ class TextToImage:
                 f"{generator.label} is a graph, which PyTorch does not run",
                 hint="use onnxruntime or openvino, or an artifact from before quantization",
             )
-        transformer = transformer_of(generator.onnx, original.transformer)
-        graph = step_graph(transformer)
-        if rounded(generator):
-            graph = quantized(graph)
-        reader = open_reader(graph, runtime, threads)
-        return cls(reader, painter_of(generator.onnx, transformer.head.out_features))
+        reader = open_reader(step_of(generator), runtime, threads)
+        return cls(reader, painter_of(generator.onnx, original.codes))
 
     @classmethod
     def of_module(
@@ -167,12 +158,65 @@ def open_reader(graph: bytes, runtime: Runtime, threads: int | None) -> Reader:
     return OnnxRuntimeReader(graph, threads)
 
 
+def step_of(generator: Generator) -> bytes:
+    """The step graph of a text-mnist, or of what compression made of it: int8 where that was."""
+    original = check_draws_prompts(generator)
+    if isinstance(generator.module, TextImageModel):
+        return step_graph(generator.module.transformer)
+    assert generator.onnx is not None
+    graph = step_graph(transformer_of(generator.onnx, original.transformer))
+    return quantized(graph) if rounded(generator) else graph
+
+
 def rounded(generator: Generator) -> bool:
     """Whether the generator was quantized to int8."""
     return any(
         step.name == "quantize" and step.parameters.get("precision") == "int8"
         for step in generator.steps
     )
+
+
+def save_graphs(generator: Generator, folder: Path) -> tuple[Path, Path]:
+    """Write ``step.onnx`` and ``painter.onnx``, with which any program can draw for prompts.
+
+    A step reads tokens with a key-value cache among its inputs and outputs
+    (:mod:`generators.text.cached`); the painter draws ``images`` ``(batch, 1, 32, 32)`` of
+    ``shares`` ``(batch, 49, codes)``, float32: 1 for the code that was written at a place, else 0.
+
+    Args:
+        generator: a text-mnist, or what compression made of one.
+        folder: made where it is not there.
+
+    Raises:
+        UserError: the generator is something else, or the folder can't be written.
+    """
+    from genslim.onnx_graph import onnx_of
+    from genslim.storage import write_whole
+
+    original = check_draws_prompts(generator)
+    graphs = {
+        "step.onnx": step_of(generator),
+        "painter.onnx": painter_graph(onnx_of(generator), original.codes),
+    }
+    for name, graph in graphs.items():
+        write_whole(folder / name, graph)
+    step, painter = (folder / name for name in graphs)
+    return step, painter
+
+
+def check_draws_prompts(generator: Generator) -> TextImageModel:
+    """The original of what draws for prompts.
+
+    Raises:
+        UserError: it is something else.
+    """
+    original = generator.original.module
+    if not isinstance(original, TextImageModel):
+        raise UserError(
+            f"{generator.label} draws no pictures for prompts",
+            hint="name text-mnist, or an artifact that was made of it",
+        )
+    return original
 
 
 def draws_prompts(generator: Generator) -> bool:
