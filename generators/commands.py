@@ -162,6 +162,7 @@ def sample(
     temperature: float | None = None,
     json: bool = False,
     quiet: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Draw samples of a generator, and write them as PNG files or as one sheet.
 
@@ -204,6 +205,8 @@ def sample(
         End standard output with one line of JSON.
     quiet:
         Say nothing but errors.
+    dry_run:
+        Open the source, and say what would be drawn.
     """
     from generators import sampling
     from generators.prompting import sample_prompts
@@ -212,7 +215,14 @@ def sample(
 
     console = Console(quiet=quiet, as_json=json)
     generator = load(name, images=images, input=input, weights=weights, value_range=value_range)
-    if draws_prompts(generator):
+    prompted = draws_prompts(generator)
+    if prompt and not prompted:
+        raise UserError(f"{name} reads no prompts", hint="name text-mnist, or leave out --prompt")
+    if dry_run:
+        count = "an image for each prompt" if prompted and n is None else f"{n or 100:,} images"
+        console.info(f"would draw {count} of {generator.label} into {output}")
+        return
+    if prompted:
         drawn = sample_prompts(
             generator,
             output,
@@ -235,8 +245,6 @@ def sample(
         facts = {"name": name, "seed": seed, **drawn.to_json()}
         console.finish(facts, wrote=str(output), following=None)
         return
-    if prompt:
-        raise UserError(f"{name} reads no prompts", hint="name text-mnist, or leave out --prompt")
     n = 100 if n is None else n
     made = sampling.sample(
         generator,

@@ -114,6 +114,13 @@ def test_what_can_not_be_is_refused(cli: Cli, arguments: tuple[object, ...], mes
     assert Path("taken/file").read_text() == "mine"
 
 
+def test_a_dry_run_draws_nothing(cli: Cli) -> None:
+    done = cli("generators", "sample", "dcgan-mnist", "--n", 2000, "-o", "made", "--dry-run")
+    assert done.status == 0, done.err
+    assert "would draw 2,000 images of dcgan-mnist into made" in done.out
+    assert not Path("made").exists()
+
+
 def test_a_graph_is_not_run_on_torch(cli: Cli, run: Run) -> None:
     line = cli("generators", "sample", run.newest, "--runtime", "torch").refused()
     assert "runtime torch can't run" in line
