@@ -24,6 +24,7 @@ from compress.channels.operations import tensors_in
 from compress.flow import Sum, Watch, sums_of
 from compress.hooks import hooked
 from compress.phases import phase_taps
+from compress.skipping import Skipped
 from genslim.console import SILENT, Console
 from genslim.generator import Generator, run_module
 from genslim.inputs import Inputs
@@ -67,7 +68,7 @@ def refit(
     """Fit every convolution and linear layer that comes after a cut, in place.
 
     Args:
-        student: the pruned module.
+        student: the pruned module; blocks of it may be skipped (:mod:`compress.skipping`).
         teacher: what it was pruned from; has a module.
         kept: for each layer that lost output channels, those it kept, int64.
         seed: of the inputs.
@@ -160,11 +161,20 @@ def watched_run(
         after: told what comes out as well.
     """
     seen: dict[int, Tensor] = {}
+    latest = -1
 
     def on_call(index: int, func: Any, args: Any, out: Any) -> None:
+        nonlocal latest
+        latest = index
         if index in calls:
             # A copy, because what follows may write into it.
             seen[index] = tensors_in(out)[0].clone()
+
+    def pass_on(out: Tensor) -> None:
+        """In the place of what a skipped block made stands what it gives on."""
+        if latest in calls:
+            with _disable_current_modes():
+                seen[latest] = out.clone()
 
     def tell_before(name: str, args: tuple[Any, ...]) -> None:
         if before is not None:
@@ -176,8 +186,17 @@ def watched_run(
             with _disable_current_modes():
                 after(name, args[0], out, seen)
 
-    with Watch(on_call):
-        hooked(module, names, generator, inputs, before=tell_before, after=tell_after)
+    handles = [
+        block.register_forward_hook(lambda _, __, out: pass_on(out))
+        for block in module.modules()
+        if isinstance(block, Skipped)
+    ]
+    try:
+        with Watch(on_call):
+            hooked(module, names, generator, inputs, before=tell_before, after=tell_after)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def goals_of(

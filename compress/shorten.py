@@ -7,6 +7,8 @@ chosen). Networks of residual blocks are robust to it before any training: Veit 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,8 +32,9 @@ class Shorten(Step):
     """What the ratio is of."""
     keep: tuple[str, ...] = ()
     """Modules whose names match one of these patterns stay: body.0*"""
-    recover: Literal["none", "distill"] = "distill"
-    """How quality is won back: not at all, or by data-free distillation of the whole."""
+    recover: Literal["none", "closed-form", "distill"] = "distill"
+    """How quality is won back: not at all; the layers that are left refitted by least squares; or
+    that and then data-free distillation of the whole."""
     seconds: float = 60.0
     """How long distillation takes."""
     steps: int | None = None
@@ -69,17 +72,45 @@ class Shorten(Step):
             return Outcome({"module": depth.module}, figures={"note": note})
         shorter = generator.variant(module=depth.module)
         figures: dict[str, Any] = {"ssim_before_recovery": round(self.ssim_of(shorter), 4)}
+        figures["ssim"] = figures["ssim_before_recovery"]
+        if self.recover != "none":
+            figures |= self.refit(generator, shorter, depth.removed, figures["ssim"], console)
         if self.recover == "distill":
-            figures |= self.distill(shorter, console)
-        else:
-            figures["ssim"] = figures["ssim_before_recovery"]
+            figures |= self.distill(shorter, not figures["layers_refitted"], console)
         changed = [
             f"{n}: left out, {sizes[n] / depth.whole:.1%} of {self.of}" for n in depth.removed
         ]
         return Outcome({"module": depth.module}, changed=changed, figures=figures)
 
-    def distill(self, shorter: Generator, console: Console) -> dict[str, Any]:
-        """Win quality back, in place."""
+    def refit(
+        self,
+        generator: Generator,
+        shorter: Generator,
+        removed: Sequence[str],
+        ssim: float,
+        console: Console,
+    ) -> dict[str, Any]:
+        """Let the layers that are left make up for those that are gone, in place, if they can."""
+        from compress.refit import refit
+        from compress.skipping import skipping
+
+        module, original = shorter.module, generator.module
+        assert module is not None
+        assert original is not None
+        before = copy.deepcopy(module.state_dict())
+        with skipping(module, original, removed):
+            fitted = refit(module, generator, {}, self.seed, console)
+        after = round(self.ssim_of(shorter), 4)
+        if after < ssim:
+            module.load_state_dict(before)
+        return {
+            "ssim_after_closed_form": after,
+            "layers_refitted": len(fitted) if after >= ssim else 0,
+            "ssim": max(after, ssim),
+        }
+
+    def distill(self, shorter: Generator, adapt_norms: bool, console: Console) -> dict[str, Any]:
+        """Win quality back by training, in place."""
         from compress.checkpoint import current
         from compress.distill import distill
 
@@ -91,6 +122,7 @@ class Shorten(Step):
             steps=self.steps,
             schedule=self.schedule,
             seed=self.seed,
+            adapt_norms=adapt_norms,
             checkpoint=current(),
             console=console,
         )

@@ -15,6 +15,7 @@ from compress import refit as refitting
 from compress.cutting import Cutter
 from compress.flow import Sum
 from compress.refit import fit, places, refit, rows_of
+from compress.skipping import skipping
 from genslim.generator import Generator
 from genslim.inputs import Inputs
 
@@ -85,6 +86,33 @@ def test_a_later_branch_makes_up_for_what_the_stream_lost(
     )
     refit(alone, generator, cut.kept, 0)
     assert error(generator, by_sums) < 0.3 * error(generator, alone)
+
+
+class Branch(nn.Module):
+    """Adds to its input what it makes of it, and writes into what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(3, 32, 1), nn.Conv2d(32, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.narrow(self.wide(x.relu_()).relu())
+        return 0.5 * found + x
+
+
+def test_layers_make_up_for_a_block_that_is_left_out() -> None:
+    """The second branch sees what the first one read, and does the work of both."""
+    torch.manual_seed(0)
+    generator = generator_of(nn.Sequential(Branch(), Branch()), (3, 8, 8))
+    short = generator.trainable()
+    short[0] = nn.Identity()  # type: ignore[operator]
+    bare = error(generator, short)
+    assert generator.module is not None
+    with skipping(short, generator.module, ["0"]):
+        assert error(generator, short) == bare, "what a skipped block makes is dropped"
+        assert refit(short, generator, {}, 0) == ["1.wide", "1.narrow"]
+    assert isinstance(short[0], nn.Identity)  # type: ignore[index]
+    assert error(generator, short) < 0.3 * bare
 
 
 @given(data=st.data())

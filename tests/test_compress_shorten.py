@@ -145,6 +145,14 @@ def test_distillation_wins_quality_back(generator: Generator) -> None:
     assert report["ssim"] > report["ssim_before_recovery"] + 0.01
 
 
+def test_layers_that_are_left_make_up_for_those_that_are_gone(generator: Generator) -> None:
+    report = Shorten(ratio=0.5, recover="closed-form")(generator).steps[-1].report
+    assert report["ssim"] == report["ssim_after_closed_form"]
+    assert report["ssim"] > report["ssim_before_recovery"] + 0.01
+    assert report["layers_refitted"] > 0
+    assert "recovery_steps" not in report
+
+
 def test_what_has_no_small_block_is_left_whole_and_says_so(generator: Generator) -> None:
     short = Shorten(ratio=0.001, recover="none")(generator)
     assert "smallest block" in short.steps[-1].report["note"]
