@@ -204,10 +204,10 @@ CATALOGUE = (
         "generators.networks.denoise_photo.PhotoDenoiser",
         "generators.recipes.photos.denoise_photo",
         "photos",
-        epochs=16,
+        epochs=8,
         least={"psnr_gain_db": 5.0},
         side=96,
-        batch_size=16,
+        batch_size=8,
     ),
     Entry(
         "enhance-photo",

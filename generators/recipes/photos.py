@@ -24,6 +24,9 @@ from generators.training.restoration import SHOWN, Restoration
 
 JUDGED = 1000
 """Digits of the test split that a judgement looks at."""
+MOST_GRADIENT = 0.03
+"""Of networks of photographs: unclipped, the first steps kill most of their rectifiers. After 80 s
+the denoiser was 5.8 dB better than its input without it, and 8.5 dB with 0.1; 0.03 does as well."""
 
 
 def denoise_mnist(
@@ -45,7 +48,7 @@ def denoise_mnist(
 
 
 def denoise_photo(
-    photos: Dataset, seed: int, *, lr: float = 1e-3, smoothness: float = 0.01
+    photos: Dataset, seed: int, *, lr: float = 3e-3, smoothness: float = 0.01
 ) -> Objective:
     """Photographs from noise, judged at a sigma of 25/255, and of 15 and 50."""
     torch.manual_seed(seed)
@@ -94,7 +97,7 @@ def inpaint_photo(
     photos: Dataset,
     seed: int,
     *,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     smoothness: float = 0.1,
     holes: int = 4,
 ) -> Objective:
@@ -140,6 +143,7 @@ def restoring(
         seed=seed,
         lr=lr,
         smoothness=smoothness,
+        most_gradient=MOST_GRADIENT,
     )
 
 

@@ -8,6 +8,8 @@ degrades anew, so that no image is seen twice alike. What is judged and shipped 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -34,6 +36,7 @@ class Restoration(Objective):
         value_range: tuple[float, float] = (0.0, 1.0),
         lr: float = 1e-3,
         smoothness: float = 0.01,
+        most_gradient: float = math.inf,
     ) -> None:
         """Set up the network and its average.
 
@@ -46,6 +49,7 @@ class Restoration(Objective):
             value_range: of the images trained on.
             lr: greatest learning rate.
             smoothness: of the loss, of a range of 1.
+            most_gradient: norm that gradients are clipped to.
         """
         super().__init__(seed)
         self.degradation = degradation
@@ -54,6 +58,7 @@ class Restoration(Objective):
         self.value_range = value_range
         self.lr = lr
         self.smoothness = smoothness
+        self.most_gradient = most_gradient
         self.networks = {
             "network": network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             "average": averaged(network),
@@ -66,7 +71,8 @@ class Restoration(Objective):
         pairs = self.degradation.degraded((images - low) / (high - low), self.random)
         made = self.networks["network"].train()(*pairs.inputs)
         loss = smooth_error(made, pairs, self.smoothness)
-        value = self.step("network", loss, self.lr * cosine_decay(progress))
+        rate = self.lr * cosine_decay(progress)
+        value = self.step("network", loss, rate, self.most_gradient)
         self.average.update_parameters(self.bare("network"))
         return {"loss": value}
 
