@@ -50,6 +50,9 @@ class Prune(Step):
     """How many steps it takes, instead of a time."""
     schedule: Literal["linear", "cosine"] = "linear"
     """How its learning rate falls."""
+    rate: float = 1.0
+    """Where it falls from, as a part of what is usual for generators of images, or of latents; a
+    network that lost little may learn more with a fifth."""
     blocks: float | None = None
     """The share of the seconds in which blocks that keep their outer channels are fitted one by
     one first. If left out: all, where a step of the whole takes too long, and else none."""
@@ -70,6 +73,8 @@ class Prune(Step):
             raise UserError(f"seconds {self.seconds} is no time", hint="or use --recover none")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps {self.steps} is less than 1", hint="or use --recover none")
+        if not self.rate > 0:
+            raise UserError(f"rate {self.rate} is no learning rate", hint="try --rate 0.2")
         if self.blocks is not None and not 0 <= self.blocks <= 1:
             raise UserError(f"blocks {self.blocks} is no share", hint="try --blocks 0.5")
         check_patterns(generator.trainable(), self.keep, "layer")

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from compress.batches import usual_rate
 from compress.blockwise import blocks_of, fit_blocks, step_seconds
 from compress.checkpoint import current
 from compress.distill import distill
@@ -97,6 +98,7 @@ class Recovery:
             steps=step.steps,
             schedule=step.schedule,
             seed=step.seed,
+            learning_rate=step.rate * usual_rate(self.generator.signature),
             # The refit went by the norms as they are; only a bare cut needs new statistics.
             adapt_norms=not self.figures.get("layers_refitted"),
             checkpoint=current(),

@@ -153,6 +153,17 @@ def test_layers_that_are_left_make_up_for_those_that_are_gone(generator: Generat
     assert "recovery_steps" not in report
 
 
+def test_a_refit_that_wins_back_too_little_is_not_distilled_from(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Shorten(ratio=0.5, steps=1)(generator).steps[-1].report
+    monkeypatch.setattr("compress.shorten.WORTH", 2.0)
+    undone = Shorten(ratio=0.5, steps=1)(generator).steps[-1].report
+    assert kept["ssim_after_closed_form"] == undone["ssim_after_closed_form"]
+    assert kept["layers_refitted"] > undone["layers_refitted"] == 0
+    assert kept["ssim"] > undone["ssim"] >= undone["ssim_before_recovery"]
+
+
 def test_what_has_no_small_block_is_left_whole_and_says_so(generator: Generator) -> None:
     short = Shorten(ratio=0.001, recover="none")(generator)
     assert "smallest block" in short.steps[-1].report["note"]

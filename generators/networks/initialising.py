@@ -12,19 +12,17 @@ from torch import nn
 
 
 @torch.no_grad()
-def begin(network: nn.Module, last: nn.Conv2d, *, level: float = 0.0) -> None:
+def begin(network: nn.Module, last: nn.Conv2d, *, share: float = 0.1) -> None:
     """Give every convolution of ``network`` weights by He's rule and no bias, in place.
 
     Args:
         network: with rectified activations after all convolutions but the last.
-        last: begins with a tenth of that.
-        level: what ``last`` begins with everywhere.
+        last: begins with ``share`` of that.
+        share: less where streams with many sums have grown.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             assert module.bias is not None
             nn.init.zeros_(module.bias)
-    last.weight.mul_(0.1)
-    assert last.bias is not None
-    nn.init.constant_(last.bias, level)
+    last.weight.mul_(share)

@@ -1,9 +1,10 @@
 """Inpainting of photographs: what a rectangular hole might hide, from what is around it.
 
-An encoder to a quarter of the sides, dilated convolutions that see across a hole, and a decoder, as
-in Iizuka et al. 2017 ("Globally and locally consistent image completion", ACM TOG 36(4)), without
-the adversary: the expected picture, not one of many possible. Known pixels are passed on as they
-are.
+Colours run into the holes from their borders (:mod:`generators.networks.diffusing`), and a network
+adds what that lacks: an encoder to a quarter of the sides, dilated convolutions that see across a
+hole, and a decoder, as in Iizuka et al. 2017 ("Globally and locally consistent image completion",
+ACM TOG 36(4)), without the adversary: the expected picture, not one of many possible. Known pixels
+are passed on as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from generators.networks.diffusing import diffused
 from generators.networks.initialising import begin
 from genslim.signature import BATCH, Holes, Images, Input, Output, Signature
 
@@ -41,19 +43,19 @@ class PhotoInpainter(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
         self.refine = nn.Conv2d(a, a, 3, 1, 1)  # (N, 64, H/2, W/2)
         self.decode = nn.Conv2d(a, 12, 3, 1, 1)  # (N, 12, H/2, W/2)
-        begin(self, self.decode, level=0.5)
+        begin(self, self.decode, share=0.0)
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """The images with their holes filled."""
-        known = images * (1 - mask)
-        half = self.stem(torch.cat([known, mask], 1))
+        smooth = diffused(images, mask)
+        half = self.stem(torch.cat([smooth, mask], 1))
         quarter = self.shrink(relu(half))
         for convolution in self.across:
             quarter = quarter + convolution(relu(quarter))
         half = half + self.shuffle(self.enlarge(relu(quarter)))
         half = half + self.refine(relu(half))
-        filling: Tensor = self.shuffle(self.decode(half))
-        return known + filling * mask
+        detail: Tensor = self.shuffle(self.decode(half))
+        return smooth + detail * mask
 
 
 def signature() -> Signature:
