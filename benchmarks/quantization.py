@@ -75,7 +75,7 @@ ROWS = {
     ),
     "x4plus-anime": Row(
         SOURCES["x4plus-anime"],
-        alone=["quantize {source} --images {images} --int8 --seconds 240 --rate 0.1"],
+        alone=["quantize {source} --images {images} --int8 --seconds 120 --rate 0.1"],
         chain=[
             "prune {source} --images {images} --ratio 0.52 --of macs --round-to 16 --seconds 2700",
             "quantize --int8 --recover none",
@@ -85,7 +85,7 @@ ROWS = {
             "--allocation uniform --round-to 32 --recover closed-form",
             "shorten --ratio 0.18 --keep model.1.sub.6 --keep model.3 --keep model.6 "
             "--keep model.8 --seconds 1500 --rate 0.17",
-            "quantize --int8 --seconds 1000 --rate 0.1",
+            "quantize --int8 --seconds 300 --rate 0.1",
         ],
     ),
 }

@@ -24,7 +24,8 @@ def usual_rate(signature: Signature) -> float:
     """Adam's learning rate, for a network fitted in closed form and :func:`usual_batch`.
 
     With one crop a step, animevideov3 read a better SSIM than with 4e-4, which was better than
-    7e-4; Real-ESRGAN x4plus-anime did than with 3e-4.
+    7e-4. A network that lost little wants less: x4plus-anime without a block, in 200 steps, won
+    nothing back with it, 0.028 of SSIM with 5e-5 and 0.054 with 2e-5.
     """
     return 1.5e-4 if signature.takes_images else 7e-4
 
@@ -32,8 +33,8 @@ def usual_rate(signature: Signature) -> float:
 def usual_structure(signature: Signature) -> float:
     """What a loss of SSIM weighs beside the mean absolute error, both as parts of the range.
 
-    After as many steps, x4plus-anime without 60 % of its MACs had won back 0.0026 of SSIM with it
-    and 0.0009 without, animevideov3 0.0055 and 0.0048; the shipped DCGAN read 0.951 and 0.953.
+    After 200 steps x4plus-anime without a block had won back 0.0084 of SSIM with it, and nothing
+    with a fifth or with four times as much; the shipped DCGAN reads a little less with any.
     """
     return 1.0 if signature.takes_images else 0.0
 

@@ -85,10 +85,7 @@ class Shorten(Step):
         figures: dict[str, Any] = {"ssim_before_recovery": round(self.ssim_of(shorter), 4)}
         figures["ssim"] = figures["ssim_before_recovery"]
         if self.recover != "none":
-            before = figures["ssim"]
-            lost = self.ssim_of(generator) - before
-            least = before + (WORTH * lost if self.recover == "distill" else 0.0)
-            figures |= self.refit(generator, shorter, depth.removed, before, least, console)
+            figures |= self.refit(generator, shorter, depth.removed, figures["ssim"], console)
         if self.recover == "distill":
             figures |= self.distill(shorter, not figures["layers_refitted"], console)
         changed = [
@@ -102,7 +99,6 @@ class Shorten(Step):
         shorter: Generator,
         removed: Sequence[str],
         ssim: float,
-        least: float,
         console: Console,
     ) -> dict[str, Any]:
         """Let the layers that are left make up for those that are gone, in place.
@@ -111,8 +107,7 @@ class Shorten(Step):
             generator: before anything was left out.
             shorter: without ``removed``; changed in place.
             removed: names of the blocks that are left out.
-            ssim: of ``shorter`` as it comes.
-            least: where less than this SSIM comes out, ``shorter`` stays as it was.
+            ssim: of ``shorter`` as it comes; where too little comes out, it stays so.
             console: shows progress.
         """
         from compress.refit import refit
@@ -121,6 +116,8 @@ class Shorten(Step):
         module, original = shorter.module, generator.module
         assert module is not None
         assert original is not None
+        lost = self.ssim_of(generator) - ssim
+        least = ssim + (WORTH * lost if self.recover == "distill" else 0.0)
         before = copy.deepcopy(module.state_dict())
         with skipping(module, original, removed):
             fitted = refit(module, generator, {}, self.seed, console)

@@ -15,13 +15,17 @@ from torch import nn
 
 from compress.norm_folding import without_batch_norms
 from compress.quantization import calibration as cache
+from compress.quantization import int8
 from compress.quantization.equalization import equalized
+from compress.quantization.int8 import Int8
 from compress.quantization.layers import layer_times
 from compress.quantization.mixing import Mixed, hold
 from compress.quantization.pairs import Pairs, Range
 from compress.quantization.placement import by_nncf_but_sums, by_onnxruntime
 from compress.quantization.ranges import CHOICES, Histogram, histograms
 from compress.quantization.training import Rounded, Rounding
+from compress.quantize import Quantize
+from genslim.console import SILENT
 from genslim.errors import GenslimError
 from genslim.generator import Generator
 from genslim.graph_rewrites import rewritten, sites
@@ -326,6 +330,25 @@ def test_what_is_learned_goes_back_into_the_graph(dense: Generator, pairs: Pairs
     made = run(dense, learned.graph, "onnxruntime")
     before = run(dense, pairs.graph, "onnxruntime")
     assert float((made - expected).abs().mean()) < 0.2 * float((before - expected).abs().mean())
+
+
+def test_zero_points_come_back_where_they_gain(
+    dense: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Int8, "symmetric", True)
+    work = Int8(Quantize("int8", target="onnxruntime"), dense, SILENT)
+    even = work.best(work.ranged(work.plain, work.placed[1]))
+    monkeypatch.setattr(int8, "WORTH_A_ZERO_POINT", 1.0)
+    assert work.with_zero_points(even) is even
+    assert not work.uneven
+    monkeypatch.setattr(int8, "WORTH_A_ZERO_POINT", 1e-9)
+    found = work.with_zero_points(even)
+    assert work.uneven
+    assert found.ssim > even.ssim
+    for group, own in even.own.items():
+        chosen = found.pairs.ranges[group]
+        wanted = own if group in work.uneven else work.evened(own)
+        assert (chosen.scale, chosen.zero) == pytest.approx((wanted.scale, wanted.zero))
 
 
 def test_symmetric_ranges_stay_symmetric_while_they_are_learned(

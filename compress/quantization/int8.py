@@ -8,7 +8,7 @@ that the target is faster with in floating point go back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ CLEARLY = 0.9
 be with others. NNCF's with sums made Real-ESRGAN x4plus-anime 5 % faster, at an SSIM of 0.973
 instead of 0.982."""
 
+WORTH_A_ZERO_POINT = 0.001
+"""SSIM that a range must gain by lying unevenly around zero. Of 21 ranges of Real-ESRGAN
+x4plus-anime two made up for three quarters of what even ranges cost, 0.816 instead of 0.866."""
+
 
 @dataclass(frozen=True)
 class Rounded:
@@ -51,6 +55,8 @@ class Rounded:
     """Mean, to the original, on inputs that nothing is fitted on."""
     ranges: str = ""
     """Which of :data:`.ranges.CHOICES`."""
+    own: Mapping[str, Range] = field(default_factory=dict)
+    """By group, the ranges as they were chosen, before some were made symmetric."""
 
 
 class Int8:
@@ -71,6 +77,8 @@ class Int8:
             self.plain = generator.variant(module=module)
         self.figures: dict[str, Any] = {}
         """What goes into the step's report."""
+        self.uneven: set[str] = set()
+        """Groups that keep their zero point where the others have none."""
         self.slow: list[str] = []
         """Products that went back because the target is faster with them in floating point."""
         self.times: Times = {}
@@ -139,6 +147,29 @@ class Int8:
         at_zero = chosen.low >= 0 and self.step.symmetric is None
         return chosen if at_zero else chosen.symmetric()
 
+    def with_zero_points(self, even: Rounded) -> Rounded:
+        """Ranges as they were chosen where that gains, those first that gain most by themselves."""
+        groups = [g for g, own in even.own.items() if self.evened(own) != own]
+
+        def with_own(group: str, of: Rounded) -> Rounded:
+            pairs = of.pairs.with_ranges({group: even.own[group]})
+            return replace(of, pairs=pairs, ssim=self.ssim_of(pairs))
+
+        gains: dict[str, float] = {}
+        with self.console.progress("weighing zero points", len(groups)) as bar:
+            for group in groups:
+                gains[group] = with_own(group, even).ssim - even.ssim
+                bar.advance(note=f"{group}: {gains[group]:+.4f}")
+        best = even
+        for group in sorted(gains, key=lambda g: -gains[g]):
+            if gains[group] < WORTH_A_ZERO_POINT / 2:
+                break  # the last of them seldom gain more together than alone
+            found = with_own(group, best)
+            if found.ssim - best.ssim >= WORTH_A_ZERO_POINT:
+                best = found
+                self.uneven.add(group)
+        return best
+
     def placements(self) -> dict[str, tuple[Placement, Pairs]]:
         """The graph with the pairs of each quantizer that may be used and can.
 
@@ -181,10 +212,11 @@ class Int8:
                 ranges = {group: choose(histogram) for group, histogram in seen.items()}
                 # OpenVINO runs transposed convolutions in int8 only without a zero point.
                 ranges |= {name: ranges[name].settled() for name in transposed if name in ranges}
+                own = ranges
                 if self.symmetric:
-                    ranges = {group: self.evened(chosen) for group, chosen in ranges.items()}
+                    ranges = own | {g: self.evened(own[g]) for g in own.keys() - self.uneven}
                 chosen = pairs.with_ranges(ranges)
-                found.append(Rounded(generator, chosen, self.ssim_of(chosen), name))
+                found.append(Rounded(generator, chosen, self.ssim_of(chosen), name, own))
                 bar.advance(note=f"{name}: SSIM {found[-1].ssim:.4f}")
         return found
 
@@ -205,6 +237,10 @@ class Int8:
         best = self.best(found)
         self.figures["ssim_with_whole_ranges"] = round(found[0].ssim, 4)
         self.figures["ssim_after_ranges"] = round(best.ssim, 4)
+        if self.symmetric and self.step.symmetric is None:
+            best = self.with_zero_points(best)
+            self.figures["zero_points"] = len(self.uneven)
+            self.figures["ssim_with_zero_points"] = round(best.ssim, 4)
         if self.plain.module is None:
             self.figures["without_module"] = "channels are not equalized, nothing is trained"
             self.console.info(f"a graph has no module: {self.figures['without_module']}")

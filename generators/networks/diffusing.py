@@ -1,9 +1,9 @@
 """Holes filled by diffusion: colours run in from the border, as heat does, until they are even.
 
 The harmonic filling, which solves Laplace's equation in a hole (Pérez et al. 2003, "Poisson image
-editing", ACM TOG 22(3), with no guiding field), by Jacobi's iteration on coarse images first (Briggs
-et al. 2000, "A Multigrid Tutorial"). It reads 2.1 dB better than the mean of the border in holes of
-0.1 to 0.3 of the sides of photographs, so that a network has only to learn what it lacks.
+editing", ACM TOG 22(3), with no guiding field), by Jacobi's iteration on coarse images first
+(Briggs et al. 2000, "A Multigrid Tutorial"). It reads 2.1 dB better than the mean of the border in
+holes of 0.1 to 0.3 of the sides of photographs, so that a network has only to learn what it lacks.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def inpaint_photo(
     seed: int,
     *,
     lr: float = 3e-3,
-    smoothness: float = 0.1,
+    smoothness: float = 1.0,
     holes: int = 4,
 ) -> Objective:
     """Photographs with holes in them, judged in the hole of photographs with one each.
@@ -107,7 +107,8 @@ def inpaint_photo(
         photos: held apart.
         seed: of the weights and holes.
         lr: greatest learning rate.
-        smoothness: of the loss.
+        smoothness: of the loss; 1 makes it the squared error, as errors in holes are large and it
+            is their squares that are judged.
         holes: in each image that is trained on.
     """
     torch.manual_seed(seed)

@@ -56,7 +56,7 @@ def pool(seed: int) -> tuple[Tensor, Tensor]:
     wording, writing = torch.randint(2**31, (2,), generator=random).tolist()
     asked = prompts.encode(prompts.draw(digits.tolist(), wording))
     reader = TorchReader(shipped().transformer)
-    return asked, one_after_another(reader, asked, temperature=1.0, seed=writing)
+    return asked, one_after_another(reader, asked, temperature=1.0, top_p=None, seed=writing)
 
 
 @lru_cache(maxsize=1)

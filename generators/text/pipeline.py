@@ -17,7 +17,14 @@ from generators.networks.text_to_image import TextImageModel, drawn
 from generators.text import prompts
 from generators.text.cached import quantized, step_graph
 from generators.text.compressed import painter_graph, painter_of, transformer_of
-from generators.text.decoding import Reader, many_at_once, one_after_another
+from generators.text.decoding import (
+    MASKED,
+    NUCLEUS,
+    ONE_BY_ONE,
+    Reader,
+    many_at_once,
+    one_after_another,
+)
 from generators.text.eager import TorchReader
 from generators.text.sessions import OnnxRuntimeReader, OpenVinoReader
 from genslim.errors import UserError
@@ -94,15 +101,16 @@ class TextToImage:
         """The codes ``(N, 49)``, int64, of pictures for prompts; see :meth:`__call__`."""
         read = prompts.encode(asked)
         if decoding == "autoregressive":
-            heat = 0.8 if temperature is None else temperature
+            heat = ONE_BY_ONE if temperature is None else temperature
+            share = NUCLEUS if top_p is None else top_p
             return one_after_another(
-                self.reader, read, temperature=heat, top_k=top_k, top_p=top_p, seed=seed
+                self.reader, read, temperature=heat, top_k=top_k, top_p=share, seed=seed
             )
         if decoding != "masked":
             raise UserError(
                 f"there is no decoding {decoding!r}", hint="use autoregressive or masked"
             )
-        heat = 1.0 if temperature is None else temperature
+        heat = MASKED if temperature is None else temperature
         return many_at_once(
             self.reader, read, steps=steps, temperature=heat, top_k=top_k, top_p=top_p, seed=seed
         )
@@ -125,9 +133,10 @@ class TextToImage:
             seed: of the choice of tokens.
             decoding: tokens one after another, or in a few steps of many at once.
             steps: of masked decoding, 1 to 49.
-            temperature: less draws the likelier; 0.8, masked 1, by default.
+            temperature: less draws the likelier; 0.6, masked 0.5, by default.
             top_k: only so many codes can come at each place.
-            top_p: only the likeliest codes can come that together have this share.
+            top_p: only the likeliest codes can come that together have this share; 0.6, masked 1,
+                by default.
 
         Returns:
             ``(N, 1, 32, 32)``, float32 in [-1, 1].
