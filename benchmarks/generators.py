@@ -60,7 +60,8 @@ class Chain:
 SPREAD = Chain(options=" --allocation uniform")
 """A matrix that makes 256 channels of 7x7 counts as 12,544 otherwise, and would lose them all."""
 LONG = Chain(options=" --of macs --steps 2500")
-"""A transformer has more to learn again: after 343 steps 72 % of its digits were those asked for."""
+"""A transformer has more to learn again: of half of its channels and 343 steps, 72 % of the digits
+were those asked for; so 91 %."""
 CHAINS = {"gan-mnist": SPREAD, "vae-mnist": SPREAD, "text-mnist": LONG}
 """Where not the usual one."""
 
