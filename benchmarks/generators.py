@@ -140,7 +140,8 @@ def markdown(results: dict[str, Any]) -> str:
         "Made by `python -m benchmarks.generators`; raw figures in `generators.json`. "
         f"{environment['cpu']}, {environment['cores']} cores, batch {BATCH}, OpenVINO beside "
         "PyTorch eager fp32 in the same rounds; SSIM with the Gaussian window of Wang et al. 2004 "
-        "on inputs that nothing was fitted on.",
+        "on inputs that nothing was fitted on. Text to image on whichever of OpenVINO and ONNX "
+        "Runtime is faster.",
         "",
         "| generator | kind | PyTorch eager | compressed | speed-up | quality | ONNX file |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",

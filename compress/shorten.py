@@ -116,8 +116,9 @@ class Shorten(Step):
         module, original = shorter.module, generator.module
         assert module is not None
         assert original is not None
-        lost = self.ssim_of(generator) - ssim
-        least = ssim + (WORTH * lost if self.recover == "distill" else 0.0)
+        least = ssim
+        if self.recover == "distill":
+            least += WORTH * (self.ssim_of(generator) - ssim)
         before = copy.deepcopy(module.state_dict())
         with skipping(module, original, removed):
             fitted = refit(module, generator, {}, self.seed, console)

@@ -245,7 +245,7 @@ CATALOGUE = (
             "asked": 0.90,
             "recognised": 0.90,
             "least_digit": 0.04,
-            "asked_masked": 0.85,
+            "asked_masked": 0.90,
             "recognised_masked": 0.70,
         },
     ),

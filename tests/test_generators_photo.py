@@ -291,7 +291,7 @@ def test_a_few_steps_lower_the_loss(
     losses = [
         objective.train_batch(images, torch.zeros(len(images)), 0.5)["loss"] for _ in range(40)
     ]
-    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
     figures = objective.judge()
     assert {"psnr_db", "psnr_gain_db", "ssim"} <= figures.keys()
     assert all(np.isfinite(value) for value in figures.values())
